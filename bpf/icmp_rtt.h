@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The ABI between the BPF object and its reader, and the only owner of it:
+ * the reader takes every layout and every enumerator below out of the
+ * object's own BTF at start, nothing mirrors them by hand.
+ *
+ * Padding is explicit everywhere: the records are hash keys and byte streams.
+ */
+#ifndef ICMP_RTT_H
+#define ICMP_RTT_H
+
+#define ICMP_RTT_STACK_DEPTH 32
+#define ICMP_RTT_NAME_LEN 16
+
+/*
+ * The six points of the stack at which an echo is stamped. The first three
+ * lie on the transmit path and the last three on the receive path; which of
+ * the two is path 1 depends on the direction, and is the reader's business.
+ */
+enum icmp_rtt_hook {
+	HOOK_SEND,
+	HOOK_LOCAL_OUT,
+	HOOK_XMIT,
+	HOOK_RECV,
+	HOOK_IP_RCV,
+	HOOK_ICMP_RCV,
+	HOOK_COUNT,
+};
+
+/* Paths of an event: index of icmp_rtt_event.side. */
+enum icmp_rtt_side_index {
+	SIDE_TRANSMIT,
+	SIDE_RECEIVE,
+	SIDE_COUNT,
+};
+
+/* Bits, so that a configuration can ask for both. */
+enum icmp_rtt_direction {
+	DIRECTION_TX = 1, /* this host sends the request */
+	DIRECTION_RX = 2, /* this host answers it */
+};
+
+enum icmp_rtt_family {
+	FAMILY_IPV4 = 1,
+	FAMILY_IPV6 = 2,
+};
+
+enum icmp_rtt_outcome {
+	OUTCOME_OPEN, /* still under way when the reader took it out of the map */
+	OUTCOME_COMPLETE,
+	OUTCOME_RESTARTED, /* the same key began again */
+};
+
+/*
+ * The kernel function or tracepoint that stamped a stage. PROBE_ is followed
+ * by the exact kernel name.
+ */
+enum icmp_rtt_probe {
+	PROBE_none,
+	PROBE___ip_make_skb,
+	PROBE_ip_send_skb,
+	PROBE___ip_local_out,
+	PROBE_ip_local_out,
+	PROBE___dev_queue_xmit,
+	PROBE_dev_queue_xmit,
+	PROBE_net_dev_queue,
+	PROBE_netif_receive_skb,
+	PROBE_ip_rcv,
+	PROBE_ip_list_rcv,
+	PROBE_icmp_rcv,
+	PROBE_ip6_send_skb,
+	PROBE___ip6_local_out,
+	PROBE_ip6_local_out,
+	PROBE_ipv6_rcv,
+	PROBE_ipv6_list_rcv,
+	PROBE_icmpv6_rcv,
+	PROBE_kfree_skb,
+	PROBE_COUNT,
+};
+
+/*
+ * What became of everything that was seen; index of the counters map.
+ * requests = complete + expired + restarted + other_interface + in flight + refused
+ * complete = reported + below_threshold + unasked + events_lost
+ */
+enum icmp_rtt_counter {
+	COUNTER_REQUESTS,	  /* matching echo requests seen */
+	COUNTER_REPLIES,	  /* replies that found their session */
+	COUNTER_COMPLETE,
+	COUNTER_REPORTED,	  /* complete echoes handed to the reader */
+	COUNTER_BELOW_THRESHOLD,
+	COUNTER_UNASKED,	  /* complete, while only incomplete ones are asked for */
+	COUNTER_EVENTS_LOST,	  /* complete, and the ring buffer was full */
+	COUNTER_RESTARTED,	  /* ended by the same key starting again */
+	COUNTER_RESTARTED_LOST,	  /* of those, not reported: the ring buffer was full */
+	COUNTER_REFUSED,	  /* no room in the session map */
+	COUNTER_DUPLICATE_REPLIES,
+	COUNTER_LATE_REPLIES,	  /* after the reader had given the echo up */
+	COUNTER_UNMATCHED_REPLIES,
+	COUNTER_OTHER_ADDRESS,	  /* echoes passed over, by the first thing that did not match */
+	COUNTER_OTHER_DIRECTION,
+	COUNTER_OTHER_NETNS,
+	COUNTER_OTHER_INTERFACE,  /* sessions that passed by other devices alone */
+	COUNTER_UNPARSED,	  /* headers not where they can be read in place */
+	COUNTER_LIST_TRUNCATED,	  /* receive list longer than the program may walk */
+	COUNTER_DROPS,		  /* of our packets */
+	COUNTER_ICMP_ERRORS,	  /* that quote one of our requests */
+	COUNTER_COUNT,
+};
+
+struct icmp_rtt_counters {
+	__u64 value[COUNTER_COUNT];
+};
+
+/* Set before load; zero means off, unless said otherwise. */
+struct icmp_rtt_config {
+	/* Prefixes in network byte order; IPv4 uses the first word alone. */
+	__u32 local[4];
+	__u32 local_mask[4];
+	__u32 remote[4];
+	__u32 remote_mask[4];
+	__u64 min_rtt_ns;
+	__u32 netns;   /* inode of the only network namespace looked at */
+	__u32 ifindex; /* the only device whose wire-side stages count; needs netns */
+	__u8 families; /* bits of icmp_rtt_family; never zero */
+	__u8 directions; /* bits of icmp_rtt_direction; never zero */
+	__u8 stacks;
+	__u8 only_incomplete;
+	__u8 self_test;	    /* count each probe that recognised an echo, in the map fired */
+	__u8 typed_headers; /* this kernel has bpf_rdonly_cast */
+	__u8 drop_reasons;  /* this kernel's kfree_skb tracepoint gives a reason */
+	/* The hook that opens and the hook that closes an echo, by direction:
+	 * the outermost ones that this run's plan covers. */
+	__u8 rx_open;
+	__u8 tx_close;
+	__u8 rx_close;
+	__u8 reserved[6];
+};
+
+struct icmp_rtt_side {
+	__u32 pid;     /* of the task that was current at the path's first stamp */
+	__u32 ifindex; /* 0: no device was seen */
+	char comm[ICMP_RTT_NAME_LEN];
+	char ifname[ICMP_RTT_NAME_LEN];
+};
+
+/*
+ * A session while under way, and the record that reports it when it ends.
+ * A stamp of zero means that the hook did not see the echo.
+ */
+struct icmp_rtt_event {
+	__u64 ts_ns[HOOK_COUNT]; /* CLOCK_MONOTONIC */
+	__u64 skb[HOOK_COUNT];
+	__u16 cpu[HOOK_COUNT];
+	__u8 probe[HOOK_COUNT]; /* enum icmp_rtt_probe */
+	__u8 family;
+	__u8 direction;
+	__u8 outcome;
+	__u8 other_interface; /* a wire-side hook saw it on another device than asked */
+	__u16 id;  /* host byte order */
+	__u16 seq; /* host byte order */
+	__u8 error_type; /* ICMP error that quotes the request; error_from says if any */
+	__u8 error_code;
+	__u8 drop_hook; /* last hook that had seen the packet; HOOK_COUNT: none had */
+	__u8 drop_side; /* 1 + enum icmp_rtt_side_index; 0: no drop seen */
+	__u8 reserved[2];
+	__u32 netns;	   /* inode number */
+	__u32 drop_reason; /* enum skb_drop_reason of the running kernel; 0: none given */
+	__u64 drop_ip; /* kernel address */
+	__u64 drop_ts_ns;
+	__u32 local[4]; /* network byte order; IPv4 uses the first word alone */
+	__u32 remote[4];
+	__u32 error_from[4];
+	__u64 error_ts_ns; /* 0: no ICMP error was seen */
+	struct icmp_rtt_side side[SIDE_COUNT];
+	/* Present only when config.stacks is set; the record ends here otherwise.
+	 * stack_bytes: > 0 length, 0 hook not seen, < 0 errno of the walk. */
+	__s32 stack_bytes[HOOK_COUNT];
+	__u64 stack[HOOK_COUNT][ICMP_RTT_STACK_DEPTH];
+};
+
+#endif

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * From an skb to what identifies its echo: which header is read, from where,
+ * and whether it can be read there at all.
+ *
+ * At the netif_receive_skb tracepoint skb->data is the network header, because
+ * the kernel resets skb->network_header only after it; at every other hook
+ * skb->network_header is right (and at __dev_queue_xmit skb->data is not: it
+ * is the link header).
+ */
+#ifndef PACKET_BPF_H
+#define PACKET_BPF_H
+
+#define ETH_P_IP 0x0800
+#define ETH_P_IPV6 0x86DD
+#define ETH_P_8021Q 0x8100
+#define ETH_P_8021AD 0x88A8
+#define VLAN_HLEN 4
+
+#define IPPROTO_HOPOPTS 0
+#define IPPROTO_ICMP 1
+#define IPPROTO_ROUTING 43
+#define IPPROTO_FRAGMENT 44
+#define IPPROTO_ICMPV6 58
+#define IPPROTO_DSTOPTS 60
+#define IPPROTO_RAW 255
+
+#define IP_MF 0x2000
+#define IP_OFFSET 0x1FFF
+#define IP6_OFFSET 0xFFF8
+#define IP6_MF 0x0001
+#define IPV6_HLEN 40
+#define IPV6_EXTENSIONS_MAX 6
+
+#define ICMP_ECHOREPLY 0
+#define ICMP_DEST_UNREACH 3
+#define ICMP_SOURCE_QUENCH 4
+#define ICMP_REDIRECT 5
+#define ICMP_ECHO 8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETERPROB 12
+#define ICMPV6_INFOMSG_MASK 0x80
+#define ICMPV6_ECHO_REQUEST 128
+#define ICMPV6_ECHO_REPLY 129
+#define ICMP_HLEN 8
+
+/*
+ * Reads a member of a kernel structure: with a load where the program holds a
+ * typed pointer (fentry, fexit, tp_btf), with the helper elsewhere. @typed is
+ * a constant, so each program carries one of the two.
+ */
+#define GET(typed, pointer, member) \
+	((typed) ? (pointer)->member : BPF_CORE_READ(pointer, member))
+
+enum packet_kind {
+	PACKET_OTHER,
+	PACKET_REQUEST,
+	PACKET_REPLY,
+	PACKET_ERROR, /* an ICMP error; inner is where the packet it quotes begins */
+	PACKET_UNREADABLE,
+};
+
+struct packet {
+	__u32 saddr[4];
+	__u32 daddr[4];
+	__u16 id;
+	__u16 seq;
+	__u8 kind;
+	__u8 type;
+	__u8 code;
+	__u8 fragment; /* the first of several */
+	__u32 inner;   /* offset from the network header */
+};
+
+/* The network header of an skb, and how much of the packet can be read there. */
+struct header {
+	const void *at;
+	__u32 readable;
+	__u8 family; /* 0: neither IPv4 nor IPv6 */
+};
+
+static __always_inline __u8 family_of(__be16 protocol)
+{
+	if (protocol == bpf_htons(ETH_P_IP))
+		return FAMILY_IPV4;
+	if (protocol == bpf_htons(ETH_P_IPV6))
+		return FAMILY_IPV6;
+	return 0;
+}
+
+static __always_inline bool family_wanted(__u8 family)
+{
+	return family & config.families;
+}
+
+/* Where skb->network_header is right. The caller knows the family. */
+static __always_inline struct header header_by_offset(struct sk_buff *skb, __u8 family,
+						      const bool typed)
+{
+	const unsigned char *head = GET(typed, skb, head);
+	__u32 offset = GET(typed, skb, network_header);
+	__u32 tail = GET(typed, skb, tail);
+	struct header header = {
+		.at = head + offset,
+		.readable = tail > offset ? tail - offset : 0,
+		.family = family,
+	};
+
+	return header;
+}
+
+/* On arrival, where skb->data is the network header, or a VLAN tag before it. */
+static __always_inline struct header header_on_arrival(struct sk_buff *skb)
+{
+	const unsigned char *data = skb->data;
+	__be16 protocol = skb->protocol;
+	struct header header = {
+		.at = data,
+		.readable = skb->len - skb->data_len,
+		.family = family_of(protocol),
+	};
+
+	if (header.family)
+		return header;
+	for (int tags = 0; tags < 2; tags++) {
+		if (protocol != bpf_htons(ETH_P_8021Q) && protocol != bpf_htons(ETH_P_8021AD))
+			break;
+		if (header.readable < VLAN_HLEN ||
+		    bpf_probe_read_kernel(&protocol, sizeof(protocol), header.at + 2))
+			break;
+		header.at += VLAN_HLEN;
+		header.readable -= VLAN_HLEN;
+	}
+	header.family = family_of(protocol);
+	return header;
+}
+
+static __always_inline __u8 kind_of_v4(__u8 type)
+{
+	switch (type) {
+	case ICMP_ECHO:
+		return PACKET_REQUEST;
+	case ICMP_ECHOREPLY:
+		return PACKET_REPLY;
+	case ICMP_DEST_UNREACH:
+	case ICMP_SOURCE_QUENCH:
+	case ICMP_REDIRECT:
+	case ICMP_TIME_EXCEEDED:
+	case ICMP_PARAMETERPROB:
+		return PACKET_ERROR;
+	default:
+		return PACKET_OTHER;
+	}
+}
+
+static __always_inline __u8 kind_of_v6(__u8 type)
+{
+	if (type == ICMPV6_ECHO_REQUEST)
+		return PACKET_REQUEST;
+	if (type == ICMPV6_ECHO_REPLY)
+		return PACKET_REPLY;
+	return type & ICMPV6_INFOMSG_MASK ? PACKET_OTHER : PACKET_ERROR;
+}
+
+/* The ICMP header @offset bytes behind the network header. */
+static __always_inline void parse_icmp(struct header *header, __u32 offset,
+				       struct packet *packet, const bool typed)
+{
+	struct icmphdr icmp;
+
+	packet->kind = PACKET_UNREADABLE;
+	if (header->readable < offset + ICMP_HLEN)
+		return;
+	if (typed && config.typed_headers) {
+		const struct icmphdr *cast = bpf_rdonly_cast(
+			header->at + offset, bpf_core_type_id_kernel(struct icmphdr));
+
+		icmp.type = cast->type;
+		icmp.code = cast->code;
+		icmp.un.echo.id = cast->un.echo.id;
+		icmp.un.echo.sequence = cast->un.echo.sequence;
+	} else if (bpf_probe_read_kernel(&icmp, sizeof(icmp), header->at + offset)) {
+		return;
+	}
+	packet->type = icmp.type;
+	packet->code = icmp.code;
+	packet->id = bpf_ntohs(icmp.un.echo.id);
+	packet->seq = bpf_ntohs(icmp.un.echo.sequence);
+	packet->kind = header->family == FAMILY_IPV4 ? kind_of_v4(icmp.type) :
+						       kind_of_v6(icmp.type);
+	packet->inner = offset + ICMP_HLEN;
+}
+
+/* IPv4 through a typed pointer: one load turns most packets away. */
+static __always_inline void parse_v4_typed(struct header *header, struct packet *packet)
+{
+	const struct iphdr *ip =
+		bpf_rdonly_cast(header->at, bpf_core_type_id_kernel(struct iphdr));
+	__u16 fragment;
+
+	packet->kind = PACKET_OTHER;
+	if (ip->protocol != IPPROTO_ICMP)
+		return;
+	fragment = bpf_ntohs(ip->frag_off);
+	if (fragment & IP_OFFSET)
+		return;
+	packet->saddr[0] = ip->saddr;
+	packet->daddr[0] = ip->daddr;
+	packet->fragment = !!(fragment & IP_MF);
+	parse_icmp(header, (*(const __u8 *)ip & 0xF) * 4, packet, true);
+}
+
+/* IPv4 by one copy of the IP header and, where it has no options, of ICMP's. */
+static __always_inline void parse_v4_copied(struct header *header, struct packet *packet)
+{
+	struct {
+		__u8 version_ihl;
+		__u8 tos;
+		__be16 tot_len;
+		__be16 id;
+		__be16 frag_off;
+		__u8 ttl;
+		__u8 protocol;
+		__sum16 check;
+		__be32 saddr;
+		__be32 daddr;
+		__u8 type;
+		__u8 code;
+		__sum16 checksum;
+		__be16 echo_id;
+		__be16 echo_sequence;
+	} raw;
+	__u16 fragment;
+	__u32 ip_len;
+
+	packet->kind = PACKET_OTHER;
+	if (bpf_probe_read_kernel(&raw, sizeof(raw), header->at))
+		return;
+	if (raw.protocol != IPPROTO_ICMP)
+		return;
+	fragment = bpf_ntohs(raw.frag_off);
+	if (fragment & IP_OFFSET)
+		return;
+	packet->saddr[0] = raw.saddr;
+	packet->daddr[0] = raw.daddr;
+	packet->fragment = !!(fragment & IP_MF);
+	ip_len = (raw.version_ihl & 0xF) * 4;
+	if (ip_len != sizeof(raw) - ICMP_HLEN || header->readable < sizeof(raw)) {
+		parse_icmp(header, ip_len, packet, false);
+		return;
+	}
+	packet->type = raw.type;
+	packet->code = raw.code;
+	packet->id = bpf_ntohs(raw.echo_id);
+	packet->seq = bpf_ntohs(raw.echo_sequence);
+	packet->kind = kind_of_v4(raw.type);
+	packet->inner = sizeof(raw);
+}
+
+/* Steps over one extension header at @offset; false when it ends the search. */
+static __always_inline bool step_v6(struct header *header, __u8 *next, __u32 *offset,
+				    struct packet *packet)
+{
+	struct {
+		__u8 next;
+		__u8 length;
+		__be16 fragment;
+	} extension;
+
+	if (*next != IPPROTO_HOPOPTS && *next != IPPROTO_ROUTING && *next != IPPROTO_DSTOPTS &&
+	    *next != IPPROTO_FRAGMENT)
+		return false;
+	if (header->readable < *offset + 8 ||
+	    bpf_probe_read_kernel(&extension, sizeof(extension), header->at + *offset))
+		return false;
+	if (*next == IPPROTO_FRAGMENT) {
+		if (bpf_ntohs(extension.fragment) & IP6_OFFSET)
+			return false;
+		packet->fragment = !!(bpf_ntohs(extension.fragment) & IP6_MF);
+		*offset += 8;
+	} else {
+		*offset += (extension.length + 1) * 8;
+	}
+	*next = extension.next;
+	return true;
+}
+
+static __always_inline void parse_v6(struct header *header, struct packet *packet,
+				     const bool typed)
+{
+	__u32 offset = IPV6_HLEN;
+	struct {
+		__u32 flow;
+		__be16 length;
+		__u8 next;
+		__u8 hop_limit;
+		__u32 saddr[4];
+		__u32 daddr[4];
+	} raw;
+
+	packet->kind = PACKET_OTHER;
+	if (typed && config.typed_headers) {
+		const struct ipv6hdr *ip =
+			bpf_rdonly_cast(header->at, bpf_core_type_id_kernel(struct ipv6hdr));
+
+		raw.next = ip->nexthdr;
+		if (raw.next != IPPROTO_ICMPV6 && raw.next != IPPROTO_HOPOPTS &&
+		    raw.next != IPPROTO_ROUTING && raw.next != IPPROTO_DSTOPTS &&
+		    raw.next != IPPROTO_FRAGMENT)
+			return;
+		for (int i = 0; i < 4; i++) {
+			packet->saddr[i] = ip->saddr.in6_u.u6_addr32[i];
+			packet->daddr[i] = ip->daddr.in6_u.u6_addr32[i];
+		}
+	} else {
+		if (bpf_probe_read_kernel(&raw, sizeof(raw), header->at))
+			return;
+		__builtin_memcpy(packet->saddr, raw.saddr, sizeof(raw.saddr));
+		__builtin_memcpy(packet->daddr, raw.daddr, sizeof(raw.daddr));
+	}
+	for (int i = 0; i < IPV6_EXTENSIONS_MAX && raw.next != IPPROTO_ICMPV6; i++)
+		if (!step_v6(header, &raw.next, &offset, packet))
+			return;
+	if (raw.next == IPPROTO_ICMPV6)
+		parse_icmp(header, offset, packet, typed);
+}
+
+/*
+ * Fills @packet, whose kind says how far that went. A packet whose IP header
+ * isn't in the linear part can be of any protocol: it is PACKET_UNREADABLE.
+ */
+static __always_inline void parse(struct header *header, struct packet *packet,
+				  const bool typed)
+{
+	/* Whole: clang may otherwise move members around that were never set. */
+	__builtin_memset(packet, 0, sizeof(*packet));
+	packet->kind = PACKET_UNREADABLE;
+	if (header->family == FAMILY_IPV4) {
+		if (header->readable < sizeof(struct iphdr))
+			return;
+		if (typed && config.typed_headers)
+			parse_v4_typed(header, packet);
+		else
+			parse_v4_copied(header, packet);
+	} else {
+		if (header->readable < IPV6_HLEN)
+			return;
+		parse_v6(header, packet, typed);
+	}
+}
+
+#endif

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The session of an echo and its life: opened by the first hook that sees the
+ * request, stamped by the others, closed by the last hook, by the same key
+ * starting again, or by the reader once --timeout has passed. Whoever deletes
+ * it from the map reports it: the delete succeeds for one of them alone.
+ */
+#ifndef SESSION_BPF_H
+#define SESSION_BPF_H
+
+#define EEXIST 17
+
+/*
+ * Names an echo. The IPv4 map uses the first 20 bytes of it, so the members
+ * that IPv4 needs come first.
+ */
+struct echo_key {
+	__u32 netns;
+	__u16 id;
+	__u16 seq;
+	__u32 direction;
+	__u32 local;
+	__u32 remote;
+	__u32 local_rest[3];
+	__u32 remote_rest[3];
+};
+
+#define KEY_V4_SIZE 20
+#define EVENT_BASE_SIZE __builtin_offsetof(struct icmp_rtt_event, stack_bytes)
+#define EVENT_FULL_SIZE sizeof(struct icmp_rtt_event)
+
+/*
+ * Echoes under way. Key: the first 20 bytes of struct echo_key; value: struct
+ * icmp_rtt_event, up to stack_bytes when stacks are off (the reader sets the
+ * value's size and the number of entries). Inserted by open_session, deleted
+ * by close_session and by the reader at the timeout. Full: the echo is
+ * refused and counted.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__uint(key_size, KEY_V4_SIZE);
+	__uint(value_size, sizeof(struct icmp_rtt_event));
+} sessions_v4 SEC(".maps");
+
+/* The same for IPv6. Key: struct echo_key. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__uint(key_size, sizeof(struct echo_key));
+	__uint(value_size, sizeof(struct icmp_rtt_event));
+} sessions_v6 SEC(".maps");
+
+/*
+ * A zeroed session to insert. Key: 0. Never written: the value is too large
+ * for the stack of a program.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct icmp_rtt_event));
+} blank SEC(".maps");
+
+/*
+ * Reports: struct icmp_rtt_event, as long as a session's value. Written by
+ * close_session, read by the reader. Full: the report is lost and counted.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 * 1024 * 1024);
+} events SEC(".maps");
+
+/*
+ * Key: CPU number (as many entries as there are possible CPUs, set by the
+ * reader); value: struct icmp_rtt_counters. Never deleted.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct icmp_rtt_counters);
+} counters SEC(".maps");
+
+/* Key: enum icmp_rtt_probe; value: how often it recognised an echo (self-test). */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PROBE_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} fired SEC(".maps");
+
+/*
+ * Echoes that the reader gave up, so that a late reply is told from a stray
+ * one. Key: struct echo_key, zero-filled for IPv4; value: unused. Inserted by
+ * the reader, deleted by nobody; full: the least recent goes.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct echo_key);
+	__type(value, __u8);
+} given_up SEC(".maps");
+
+#define RECENT_SLOTS 16384
+
+/*
+ * Fingerprints of echoes that completed, so that a second reply is told from
+ * a stray one. Key: low bits of the fingerprint; value: the fingerprint.
+ * Written by close_session; a later echo in the same slot replaces it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, RECENT_SLOTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} recent SEC(".maps");
+
+static __always_inline void count(enum icmp_rtt_counter which)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct icmp_rtt_counters *all = bpf_map_lookup_elem(&counters, &cpu);
+
+	if (all)
+		__sync_fetch_and_add(&all->value[which], 1);
+}
+
+static __always_inline struct icmp_rtt_event *find_session(__u8 family, struct echo_key *key)
+{
+	if (family == FAMILY_IPV4)
+		return bpf_map_lookup_elem(&sessions_v4, key);
+	return bpf_map_lookup_elem(&sessions_v6, key);
+}
+
+static __always_inline long delete_session(__u8 family, struct echo_key *key)
+{
+	if (family == FAMILY_IPV4)
+		return bpf_map_delete_elem(&sessions_v4, key);
+	return bpf_map_delete_elem(&sessions_v6, key);
+}
+
+static __always_inline __u64 fingerprint(__u8 family, const struct echo_key *key)
+{
+	const __u64 odd = 0x9E3779B97F4A7C15ULL;
+	__u64 hash = key->netns ^ ((__u64)key->direction << 32);
+
+	hash = hash * odd ^ ((__u32)key->id << 16 | key->seq);
+	hash = hash * odd ^ key->local;
+	hash = hash * odd ^ key->remote;
+	if (family == FAMILY_IPV6) {
+		for (int i = 0; i < 3; i++) {
+			hash = hash * odd ^ key->local_rest[i];
+			hash = hash * odd ^ key->remote_rest[i];
+		}
+	}
+	hash *= odd;
+	return (hash ^ hash >> 32) | 1;
+}
+
+static __always_inline void remember_completed(__u8 family, const struct echo_key *key)
+{
+	__u64 hash = fingerprint(family, key);
+	__u32 slot = hash >> 1 & (RECENT_SLOTS - 1);
+	__u64 *known = bpf_map_lookup_elem(&recent, &slot);
+
+	if (known)
+		*known = hash;
+}
+
+static __always_inline bool completed_recently(__u8 family, const struct echo_key *key)
+{
+	__u64 hash = fingerprint(family, key);
+	__u32 slot = hash >> 1 & (RECENT_SLOTS - 1);
+	__u64 *known = bpf_map_lookup_elem(&recent, &slot);
+
+	return known && *known == hash;
+}
+
+/* The wire-side hooks saw the echo, but never on the device that was asked for. */
+static __always_inline bool elsewhere(const struct icmp_rtt_event *session)
+{
+	return config.ifindex && session->other_interface && !session->ts_ns[HOOK_XMIT] &&
+	       !session->ts_ns[HOOK_RECV];
+}
+
+static __always_inline void account(__u8 family, const struct echo_key *key, __u8 outcome,
+				    const bool lost)
+{
+	if (outcome == OUTCOME_RESTARTED) {
+		count(COUNTER_RESTARTED);
+		if (lost)
+			count(COUNTER_RESTARTED_LOST);
+		return;
+	}
+	count(COUNTER_COMPLETE);
+	count(lost ? COUNTER_EVENTS_LOST : COUNTER_REPORTED);
+	remember_completed(family, key);
+}
+
+/*
+ * Hands the session to the reader and deletes it; one caller of two wins. The
+ * paths with and without a record are kept apart: verifiers before 6.3 forget
+ * that a record was tested.
+ */
+static __always_inline void emit(__u8 family, struct echo_key *key,
+				 struct icmp_rtt_event *session, __u8 outcome)
+{
+	struct icmp_rtt_event *record;
+
+	if (config.stacks)
+		record = bpf_ringbuf_reserve(&events, EVENT_FULL_SIZE, 0);
+	else
+		record = bpf_ringbuf_reserve(&events, EVENT_BASE_SIZE, 0);
+	if (!record) {
+		if (!delete_session(family, key))
+			account(family, key, outcome, true);
+		return;
+	}
+	if (config.stacks)
+		bpf_probe_read_kernel(record, EVENT_FULL_SIZE, session);
+	else
+		__builtin_memcpy(record, session, EVENT_BASE_SIZE);
+	record->outcome = outcome;
+	if (delete_session(family, key)) {
+		bpf_ringbuf_discard(record, 0);
+		return;
+	}
+	account(family, key, outcome, false);
+	bpf_ringbuf_submit(record, 0);
+}
+
+/* Ends a session that is not to be reported. */
+static __always_inline void discard(__u8 family, struct echo_key *key,
+				    enum icmp_rtt_counter why)
+{
+	if (delete_session(family, key))
+		return;
+	if (why != COUNTER_OTHER_INTERFACE)
+		count(COUNTER_COMPLETE);
+	count(why);
+	remember_completed(family, key);
+}
+
+static __always_inline __u64 first_stamp(const struct icmp_rtt_event *session, __u32 first)
+{
+	for (__u32 i = 0; i < 3; i++)
+		if (session->ts_ns[first + i])
+			return session->ts_ns[first + i];
+	return 0;
+}
+
+/* The last hook has stamped the session. */
+static __always_inline void complete_session(__u8 family, struct echo_key *key,
+					     struct icmp_rtt_event *session, __u64 now)
+{
+	__u64 start;
+
+	count(COUNTER_REPLIES);
+	if (elsewhere(session)) {
+		discard(family, key, COUNTER_OTHER_INTERFACE);
+		return;
+	}
+	if (config.only_incomplete) {
+		discard(family, key, COUNTER_UNASKED);
+		return;
+	}
+	if (config.min_rtt_ns) {
+		start = first_stamp(session, key->direction == DIRECTION_TX ? HOOK_SEND :
+									      HOOK_RECV);
+		if (now - start < config.min_rtt_ns) {
+			discard(family, key, COUNTER_BELOW_THRESHOLD);
+			return;
+		}
+	}
+	emit(family, key, session, OUTCOME_COMPLETE);
+}
+
+static __always_inline long insert_blank(__u8 family, struct echo_key *key)
+{
+	__u32 zero = 0;
+	void *value = bpf_map_lookup_elem(&blank, &zero);
+
+	if (!value)
+		return -1;
+	if (family == FAMILY_IPV4)
+		return bpf_map_update_elem(&sessions_v4, key, value, BPF_NOEXIST);
+	return bpf_map_update_elem(&sessions_v6, key, value, BPF_NOEXIST);
+}
+
+/* A new session; one that was under way under the same key ends first. */
+static __always_inline struct icmp_rtt_event *open_session(__u8 family, struct echo_key *key)
+{
+	struct icmp_rtt_event *session;
+	long err;
+
+	count(COUNTER_REQUESTS);
+	err = insert_blank(family, key);
+	if (err == -EEXIST) {
+		session = find_session(family, key);
+		if (session && elsewhere(session))
+			discard(family, key, COUNTER_OTHER_INTERFACE);
+		else if (session)
+			emit(family, key, session, OUTCOME_RESTARTED);
+		err = insert_blank(family, key);
+	}
+	session = err ? NULL : find_session(family, key);
+	if (!session) {
+		count(COUNTER_REFUSED);
+		return NULL;
+	}
+	session->family = family;
+	session->direction = key->direction;
+	session->id = key->id;
+	session->seq = key->seq;
+	session->netns = key->netns;
+	session->local[0] = key->local;
+	session->remote[0] = key->remote;
+	if (family == FAMILY_IPV6) {
+		__builtin_memcpy(&session->local[1], key->local_rest, sizeof(key->local_rest));
+		__builtin_memcpy(&session->remote[1], key->remote_rest,
+				 sizeof(key->remote_rest));
+	}
+	return session;
+}
+
+#endif
