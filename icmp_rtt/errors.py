@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The exception tree: everything that this package raises on purpose.
+
+    IcmpRttError              exit status 1
+        OptionError           exit status 2: what was asked for makes no sense
+        RequirementError      this host lacks something
+        ObjectError           the BPF object or BTF file does not fit
+        LibbpfError           a call into libbpf failed
+        DecodeError           bytes do not fit their layout
+
+A message is one line in lower case: the cause, then the remedy. Whatever is
+longer goes into ``detail``, which is shown with --verbose only.
+"""
+
+from __future__ import annotations
+
+import os
+
+__all__ = (
+    "DecodeError",
+    "IcmpRttError",
+    "LibbpfError",
+    "ObjectError",
+    "OptionError",
+    "RequirementError",
+)
+
+
+class IcmpRttError(Exception):
+    """The root: ``str()`` is one line with the cause and its remedy.
+
+    Attributes:
+        exit_status: what the process ends with when nobody handles the error.
+        detail: more words for --verbose, possibly many lines, possibly empty.
+    """
+
+    exit_status = 1
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+class OptionError(IcmpRttError):
+    """What was asked for cannot be meant; nothing has been started yet."""
+
+    exit_status = 2
+
+
+class RequirementError(IcmpRttError):
+    """This host lacks something: a privilege, kernel BTF, libbpf, a device."""
+
+
+class ObjectError(IcmpRttError):
+    """A BPF object or BTF file is missing, damaged, or not the one expected."""
+
+
+class LibbpfError(IcmpRttError):
+    """A call into libbpf failed.
+
+    Attributes:
+        call: name of the libbpf function, possibly with what it was about.
+        errno: positive errno of the failure.
+        log: libbpf's own words, the verifier's log included; same as ``detail``.
+    """
+
+    def __init__(self, call: str, errno: int, log: str = "") -> None:
+        super().__init__(f"{call} failed: {os.strerror(errno)} (errno {errno})", log)
+        self.call = call
+        self.errno = errno
+        self.log = log
+
+
+class DecodeError(IcmpRttError):
+    """Bytes from the kernel do not fit the layout that the object promised."""

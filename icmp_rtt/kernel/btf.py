@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Layouts of structs and values of enumerators, read out of raw BTF bytes.
+
+Knows the BTF format (Documentation/bpf/btf.rst) and nothing of ELF, of libbpf,
+or of what any layout is for. Any bytes give a value or an ObjectError, in time
+and memory bounded by their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from struct import Struct
+from typing import NamedTuple
+
+from icmp_rtt.errors import ObjectError
+
+__all__ = ("Btf", "Field", "Format", "StructLayout")
+
+_MAX_STRUCT = 1 << 16  # bytes; ours are below 2 KiB
+_MAX_DEPTH = 16  # structs within structs
+_MAX_NAME = 512  # bytes, the kernel's own bound
+_MAX_CHAIN = 64  # typedefs, qualifiers and array dimensions in front of a type
+
+_INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM = 1, 2, 3, 4, 5, 6
+_TYPEDEF, _VOLATILE, _CONST, _RESTRICT = 8, 9, 10, 11
+_FUNC_PROTO, _VAR, _DATASEC, _DECL_TAG, _TYPE_TAG, _ENUM64 = 13, 14, 15, 17, 18, 19
+_TRANSPARENT = frozenset((_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG))
+_NAMED = frozenset((_STRUCT, _ENUM, _DATASEC, _ENUM64))
+
+# What follows the 12 bytes that every type begins with: fixed, then per member.
+_TRAILER = dict.fromkeys(range(1, 20), (0, 0))
+_TRAILER.update({_INT: (4, 0), _ARRAY: (12, 0), _VAR: (4, 0), _DECL_TAG: (4, 0)})
+_TRAILER.update({_STRUCT: (0, 12), _UNION: (0, 12), _DATASEC: (0, 12), _ENUM64: (0, 12)})
+_TRAILER.update({_ENUM: (0, 8), _FUNC_PROTO: (0, 8)})
+_MAGIC = 0xEB9F
+_HEADER = Struct("<HBBIIIII")
+_TRIPLE = Struct("<III")
+_ENUMERATOR = Struct("<II")
+_ENUMERATOR64 = _TRIPLE
+_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+
+class Format(NamedTuple):
+    """What ``struct.Struct`` needs to take a record apart.
+
+    Attributes:
+        format: little endian, padding spelled out.
+        names: one for each value unpacked, in order: ``ts_ns[0]``,
+            ``side[1].comm``. An array of ``char`` is one value, of type bytes.
+        size: bytes that the format covers.
+    """
+
+    format: str
+    names: tuple[str, ...]
+    size: int
+
+
+@dataclass(frozen=True)
+class Field:
+    """A member of a struct.
+
+    Attributes:
+        offset: bytes from the start of the struct it is a member of.
+        size: bytes of one element.
+        dims: lengths of the array's dimensions, outermost first; () for a scalar.
+        signed: whether the element is a signed integer.
+        char: whether the element is a C ``char``.
+        struct: layout of the element if it is a struct or union.
+    """
+
+    name: str
+    offset: int
+    size: int
+    dims: tuple[int, ...]
+    signed: bool
+    char: bool
+    struct: StructLayout | None
+
+    @property
+    def count(self) -> int:
+        """Number of elements; 1 for a scalar."""
+        return _product(self.dims)
+
+
+@dataclass(frozen=True)
+class StructLayout:
+    """A struct: its size in bytes, and its fields in the order of declaration."""
+
+    name: str
+    size: int
+    fields: Mapping[str, Field]
+
+    def format(self, stop: str | None = None) -> Format:
+        """The format of the whole struct, or of what lies before field ``stop``.
+
+        Raises:
+            ObjectError: fields overlap (a union), or there is no field ``stop``.
+        """
+        end = self.size
+        if stop is not None:
+            if stop not in self.fields:
+                raise ObjectError(f"struct {self.name} has no field {stop}")
+            end = self.fields[stop].offset
+        codes = ["<"]
+        names: list[str] = []
+        position = _flatten(self, 0, 0, "", stop, codes, names)
+        if position > end:
+            raise ObjectError(f"struct {self.name}: {stop} overlaps the field before it")
+        codes.append(_padding(end - position))
+        return Format("".join(codes), tuple(names), end)
+
+
+class _Type(NamedTuple):
+    """The part that all types have, decoded."""
+
+    type_id: int
+    kind: int
+    name: str
+    flag: bool  # STRUCT: offsets hold bit sizes; ENUM: values are signed (clang 14 never says so)
+    vlen: int  # number of members
+    size: int  # or the type referred to
+    trailer: int  # where the rest begins
+
+
+class Btf:
+    """The types of one BTF section.
+
+    Args:
+        data: raw ``.BTF`` bytes.
+
+    Raises:
+        ObjectError: the bytes are damaged or not BTF.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._types, self._strings = _sections(data)
+        self._offsets: list[int] = [0]  # by type id; id 0 is void
+        self._named: dict[tuple[int, str], int] = {}
+        self._layouts: dict[int, StructLayout] = {}
+        self._index()
+
+    def struct(self, name: str) -> StructLayout:
+        """Layout of ``struct name``.
+
+        Raises:
+            ObjectError: it is not there, or holds what no record of ours holds
+                (bit fields, floats, flexible arrays, unnamed members).
+        """
+        return self._layout(self._find(_STRUCT, "struct", name), 0)
+
+    def enum(self, name: str) -> dict[str, int]:
+        """Enumerators of ``enum name`` with their values, in order.
+
+        Raises:
+            ObjectError: it is not there.
+        """
+        wide = (_ENUM64, name) in self._named
+        entry = self._type(self._find(_ENUM64 if wide else _ENUM, "enum", name))
+        values = {}
+        for name_off, *words in self._members(entry, _ENUMERATOR64 if wide else _ENUMERATOR):
+            value = words[0] | (words[1] << 32 if wide else 0)
+            sign = 1 << (63 if wide else 31)
+            values[self._string(name_off)] = value - 2 * (value & sign) if entry.flag else value
+        return values
+
+    def datasec(self, name: str) -> dict[str, int]:
+        """Variables of a section, such as ``.rodata``, with their sizes in bytes.
+
+        Where in the section they lie is not in the BTF of an object that was
+        not linked; the symbol table has it.
+
+        Raises:
+            ObjectError: it is not there.
+        """
+        sizes = {}
+        entry = self._type(self._find(_DATASEC, "section", name))
+        for type_id, _, size in self._members(entry, _TRIPLE):
+            variable = self._type(type_id)
+            if variable.kind != _VAR:
+                raise ObjectError(f"damaged BTF: type {type_id} in {name} is no variable")
+            sizes[variable.name] = size
+        return sizes
+
+    def _index(self) -> None:
+        """Note where each type begins, and what the named ones are called."""
+        at, end = 0, len(self._types)
+        while at < end:
+            if at + 12 > end:
+                raise ObjectError("damaged BTF: the last type is cut off")
+            name_off, info, _ = _TRIPLE.unpack_from(self._types, at)
+            kind = info >> 24 & 0x1F
+            if kind not in _TRAILER:
+                raise ObjectError(f"BTF type {len(self._offsets)} is of unknown kind {kind}")
+            if kind in _NAMED:
+                self._named.setdefault((kind, self._string(name_off)), len(self._offsets))
+            self._offsets.append(at)
+            fixed, each = _TRAILER[kind]
+            at += 12 + fixed + each * (info & 0xFFFF)
+        if at > end:
+            raise ObjectError("damaged BTF: the last type is cut off")
+
+    def _find(self, kind: int, what: str, name: str) -> int:
+        if (kind, name) not in self._named:
+            raise ObjectError(f"no {what} {name} in the BTF: of another tool or version than this")
+        return self._named[kind, name]
+
+    def _type(self, type_id: int) -> _Type:
+        if not 0 < type_id < len(self._offsets):
+            raise ObjectError(f"damaged BTF: type {type_id} of {len(self._offsets) - 1}")
+        at = self._offsets[type_id]
+        name_off, info, size = _TRIPLE.unpack_from(self._types, at)
+        kind, flag, vlen = info >> 24 & 0x1F, bool(info >> 31), info & 0xFFFF
+        return _Type(type_id, kind, self._string(name_off), flag, vlen, size, at + 12)
+
+    def _members(self, entry: _Type, each: Struct) -> Iterator[tuple[int, ...]]:
+        """The members behind a type; the index has seen that they are all there."""
+        return each.iter_unpack(self._types[entry.trailer : entry.trailer + entry.vlen * each.size])
+
+    def _string(self, offset: int) -> str:
+        end = self._strings.find(b"\0", offset, offset + _MAX_NAME)
+        if end < 0:
+            raise ObjectError("damaged BTF: a name is too long, or outside of the string section")
+        return self._strings[offset:end].decode("utf-8", "replace")
+
+    def _layout(self, type_id: int, depth: int) -> StructLayout:
+        if type_id in self._layouts:
+            return self._layouts[type_id]
+        entry = self._type(type_id)
+        if depth > _MAX_DEPTH or not 0 < entry.size <= _MAX_STRUCT:
+            raise ObjectError(f"struct {entry.name} is no record: {entry.size} bytes or too deep")
+        fields: dict[str, Field] = {}
+        for name_off, member_type, bits in self._members(entry, _TRIPLE):
+            name = self._string(name_off)
+            bit_size, bits = (bits >> 24, bits & 0xFFFFFF) if entry.flag else (0, bits)
+            if bit_size or bits % 8 or not name or name in fields:
+                raise ObjectError(f"struct {entry.name} has bit fields or unnamed members")
+            field = self._field(name, bits // 8, member_type, depth)
+            if field.offset + field.size * field.count > entry.size:
+                raise ObjectError(f"damaged BTF: {entry.name}.{name} is longer than its struct")
+            fields[name] = field
+        self._layouts[type_id] = StructLayout(entry.name, entry.size, fields)
+        return self._layouts[type_id]
+
+    def _field(self, name: str, offset: int, type_id: int, depth: int) -> Field:
+        entry, dims = self._element(type_id)
+        layout, signed, size = None, False, entry.size
+        if entry.kind in (_STRUCT, _UNION):
+            layout = self._layout(entry.type_id, depth + 1)
+        elif entry.kind == _INT:
+            signed = bool(self._types[entry.trailer + 3] & 1)
+        elif entry.kind in (_ENUM, _ENUM64):
+            signed = entry.flag
+        elif entry.kind == _PTR:
+            size = 8
+        else:
+            raise ObjectError(f"member {name} is of BTF kind {entry.kind}: not for a record")
+        if (layout is None and size not in _CODES) or 0 in dims:
+            raise ObjectError(f"member {name} is neither an integer nor an array of a fixed length")
+        char = entry.kind == _INT and entry.name == "char" and size == 1
+        return Field(name, offset, size, dims, signed, char, layout)
+
+    def _element(self, type_id: int) -> tuple[_Type, tuple[int, ...]]:
+        """The type behind typedefs, qualifiers and arrays, and the dimensions of the latter."""
+        dims: list[int] = []
+        for _ in range(_MAX_CHAIN):
+            entry = self._type(type_id)
+            if entry.kind == _ARRAY:
+                type_id, _, length = _TRIPLE.unpack_from(self._types, entry.trailer)
+                dims.append(length)
+            elif entry.kind in _TRANSPARENT:
+                type_id = entry.size
+            else:
+                return entry, tuple(dims)
+        raise ObjectError(f"damaged BTF: type {type_id} refers to itself")
+
+
+def _sections(data: bytes) -> tuple[bytes, bytes]:
+    """The type and the string section of raw BTF."""
+    if len(data) < _HEADER.size:
+        raise ObjectError(f"not BTF: {len(data)} bytes are too few")
+    magic, version, _, header, type_off, type_len, str_off, str_len = _HEADER.unpack_from(data)
+    if magic != _MAGIC:
+        raise ObjectError(f"not little-endian BTF: it begins with {magic:#06x}, not {_MAGIC:#06x}")
+    if version != 1:
+        raise ObjectError(f"BTF version {version}: only version 1 is known")
+    if header < _HEADER.size or header + max(type_off + type_len, str_off + str_len) > len(data):
+        raise ObjectError("damaged BTF: its sections reach past its end")
+    types = data[header + type_off : header + type_off + type_len]
+    return types, data[header + str_off : header + str_off + str_len]
+
+
+def _flatten(
+    layout: StructLayout,
+    base: int,
+    position: int,
+    prefix: str,
+    stop: str | None,
+    codes: list[str],
+    names: list[str],
+) -> int:
+    """Append ``layout``, which lies at ``base``, to a format that ends at ``position``."""
+    for field in layout.fields.values():
+        if field.name == stop:
+            break
+        start = base + field.offset
+        if start < position:
+            raise ObjectError(f"struct {layout.name}: {field.name} overlaps the field before it")
+        if field.struct is not None:
+            for index, name in enumerate(_indexed(prefix + field.name, field.dims)):
+                at = start + index * field.size
+                position = _flatten(field.struct, at, position, name + ".", None, codes, names)
+            continue
+        dims, code = field.dims, _CODES[field.size]
+        codes.append(_padding(start - position))
+        if field.char:
+            length, dims = (dims[-1], dims[:-1]) if dims else (1, dims)
+            codes.append(f"{length}s" * _product(dims))
+        else:
+            codes.append(f"{field.count}{code.lower() if field.signed else code}")
+        names.extend(_indexed(prefix + field.name, dims))
+        position = start + field.size * field.count
+    return position
+
+
+def _padding(count: int) -> str:
+    return f"{count}x" if count else ""
+
+
+def _product(dims: tuple[int, ...]) -> int:
+    product = 1
+    for length in dims:
+        product *= length
+    return product
+
+
+def _indexed(name: str, dims: tuple[int, ...]) -> list[str]:
+    """``a`` with (2, 2): a[0][0], a[0][1], a[1][0], a[1][1]."""
+    names = [name]
+    for length in dims:
+        names = [f"{each}[{index}]" for each in names for index in range(length)]
+    return names

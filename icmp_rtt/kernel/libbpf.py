@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The libbpf library: found, opened, its functions declared, its failures turned into errors.
+
+The raw prototypes live here alone; the other modules of this folder build on
+``Libbpf.call``. Knows nothing of our object, its maps or its programs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from errno import EINVAL
+from typing import TYPE_CHECKING, Any
+
+from icmp_rtt.errors import LibbpfError, RequirementError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ("SAMPLE_CALLBACK", "Handle", "Libbpf", "Log", "OpenOptions")
+
+_OLDEST = (1, 1)
+_DEBUG = 2  # enum libbpf_print_level
+_KEPT = 1 << 20  # bytes of log
+_LONGEST_MESSAGE = 32 << 20  # bytes; the verifier's log ends at 16 MiB
+_VA_LIST_SIZE = 32  # bytes; 24 on x86-64
+_REMEDY = "apt install libbpf1, or name a newer one with --libbpf FILE"
+
+_VOID, _INT, _U32, _SIZE = None, ctypes.c_int, ctypes.c_uint32, ctypes.c_size_t
+_PTR, _STR = ctypes.c_void_p, ctypes.c_char_p
+SAMPLE_CALLBACK = ctypes.CFUNCTYPE(_INT, _PTR, _PTR, _SIZE)
+_PRINT_CALLBACK = ctypes.CFUNCTYPE(_INT, _INT, _PTR, _PTR)
+
+
+class OpenOptions(ctypes.Structure):
+    """The part of struct bpf_object_open_opts that is used; ``sz`` tells libbpf where it ends."""
+
+    _fields_ = (
+        ("sz", _SIZE),
+        ("object_name", _STR),
+        ("relaxed_maps", ctypes.c_bool),
+        ("pin_root_path", _STR),
+        ("unused", _U32),
+        ("kconfig", _STR),
+        ("btf_custom_path", _STR),
+    )
+
+
+# name: (restype, argtypes). A function that returns a pointer fails with NULL
+# and errno, one that returns an int with -errno.
+_PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "libbpf_num_possible_cpus": (_INT, ()),
+    "bpf_object__open_mem": (_PTR, (_STR, _SIZE, ctypes.POINTER(OpenOptions))),
+    "bpf_object__load": (_INT, (_PTR,)),
+    "bpf_object__close": (_VOID, (_PTR,)),
+    "bpf_object__next_program": (_PTR, (_PTR, _PTR)),
+    "bpf_object__next_map": (_PTR, (_PTR, _PTR)),
+    "bpf_program__name": (_STR, (_PTR,)),
+    "bpf_program__set_autoload": (_INT, (_PTR, ctypes.c_bool)),
+    "bpf_program__fd": (_INT, (_PTR,)),
+    "bpf_program__attach": (_PTR, (_PTR,)),
+    "bpf_link__fd": (_INT, (_PTR,)),
+    "bpf_link__destroy": (_INT, (_PTR,)),
+    "bpf_map__name": (_STR, (_PTR,)),
+    "bpf_map__fd": (_INT, (_PTR,)),
+    "bpf_map__key_size": (_U32, (_PTR,)),
+    "bpf_map__value_size": (_U32, (_PTR,)),
+    "bpf_map__max_entries": (_U32, (_PTR,)),
+    "bpf_map__set_value_size": (_INT, (_PTR, _U32)),
+    "bpf_map__set_max_entries": (_INT, (_PTR, _U32)),
+    "bpf_map__initial_value": (_PTR, (_PTR, ctypes.POINTER(_SIZE))),
+    "bpf_map_lookup_elem": (_INT, (_INT, _STR, _PTR)),
+    "bpf_map_update_elem": (_INT, (_INT, _STR, _STR, ctypes.c_uint64)),
+    "bpf_map_delete_elem": (_INT, (_INT, _STR)),
+    "bpf_map_get_next_key": (_INT, (_INT, _STR, _PTR)),
+    "bpf_map_lookup_batch": (
+        _INT,
+        (_INT, _PTR, _PTR, _PTR, _PTR, ctypes.POINTER(_U32), _PTR),
+    ),
+    "bpf_obj_get_info_by_fd": (_INT, (_INT, _PTR, ctypes.POINTER(_U32))),
+    "ring_buffer__new": (_PTR, (_INT, SAMPLE_CALLBACK, _PTR, _PTR)),
+    "ring_buffer__poll": (_INT, (_PTR, _INT)),
+    "ring_buffer__consume": (_INT, (_PTR,)),
+    "ring_buffer__free": (_VOID, (_PTR,)),
+    "btf__load_vmlinux_btf": (_PTR, ()),
+    "btf__parse": (_PTR, (_STR, _PTR)),
+    "btf__free": (_VOID, (_PTR,)),
+    "btf__find_by_name_kind": (_INT, (_PTR, _STR, _U32)),
+    "btf__type_by_id": (_PTR, (_PTR, _U32)),
+    "btf__name_by_offset": (_STR, (_PTR, _U32)),
+}
+
+
+_KEEP_FOREVER: list[Log] = []
+
+
+class Log:
+    """What libbpf said since the last ``clear``, the verifier's log included.
+
+    libbpf prints through one function for the whole process, and may do so at
+    any time: an instance must never be collected once its callback is set.
+
+    Args:
+        verbose: keep debug messages, too.
+    """
+
+    def __init__(self, verbose: bool) -> None:
+        self._verbose = verbose
+        self._text = bytearray()
+        self._cut = False
+        self._buffer = ctypes.create_string_buffer(4096)
+        self._vsnprintf = ctypes.CDLL(None).vsnprintf
+        self._vsnprintf.restype = _INT
+        self._vsnprintf.argtypes = (_PTR, _SIZE, _PTR, _PTR)
+        self.callback = _PRINT_CALLBACK(self._print)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        del self._text[:]
+        self._cut = False
+
+    def text(self) -> str:
+        """Everything said, or the last MiB of it."""
+        start = "[the beginning of this log is left out]\n" if self._cut else ""
+        return start + self._text.decode("utf-8", "replace")
+
+    def _print(self, level: int, form: int, arguments: int) -> int:
+        if level >= _DEBUG and not self._verbose:
+            return 0
+        buffer, size = self._buffer, len(self._buffer)
+        # vsnprintf uses a va_list up: put its first bytes, where x86-64 and
+        # arm64 keep their place in it, back for the second try.
+        place = ctypes.string_at(arguments, _VA_LIST_SIZE)
+        length = self._vsnprintf(buffer, size, form, arguments)
+        if length >= size:
+            ctypes.memmove(arguments, place, _VA_LIST_SIZE)
+            size = min(length + 1, _LONGEST_MESSAGE)
+            buffer = ctypes.create_string_buffer(size)
+            self._vsnprintf(buffer, size, form, arguments)
+        self._text += buffer.value
+        if len(self._text) > _KEPT:
+            del self._text[:-_KEPT]
+            self._cut = True
+        return 0
+
+
+class Libbpf:
+    """An opened libbpf.
+
+    Args:
+        path: the library; None for the system's libbpf.so.1.
+        verbose: keep libbpf's debug messages in ``log``.
+
+    Attributes:
+        version: major and minor number.
+        log: what libbpf said during the last ``call``.
+
+    Raises:
+        RequirementError: there is none, it is too old, or it is something else.
+    """
+
+    def __init__(self, path: str | None = None, verbose: bool = False) -> None:
+        library = _open(path)
+        self.version = _check_version(library)
+        self._functions: dict[str, Callable[..., Any]] = {}
+        for name, (restype, argtypes) in _PROTOTYPES.items():
+            function = _function(library, name)
+            function.restype = restype
+            function.argtypes = argtypes
+            self._functions[name] = function
+        self.log = Log(verbose)
+        _KEEP_FOREVER.append(self.log)
+        set_print = _function(library, "libbpf_set_print")
+        set_print.restype = _PTR
+        set_print.argtypes = (_PRINT_CALLBACK,)
+        set_print(self.log.callback)
+
+    def raw(self, name: str) -> Callable[..., Any]:
+        """The bare function ``name``: for one that cannot fail, or one called very often."""
+        return self._functions[name]
+
+    def call(self, name: str, *arguments: Any, about: str = "", allow: tuple[int, ...] = ()) -> int:
+        """Call ``name`` and return what it returned, a number or the address behind a pointer.
+
+        Args:
+            about: what the call is about, for the error.
+            allow: errnos that are no failure here; ``-errno`` is returned for them.
+
+        Raises:
+            LibbpfError: the call failed.
+        """
+        self.log.clear()
+        ctypes.set_errno(0)
+        result: int | None = self._functions[name](*arguments)
+        if _PROTOTYPES[name][0] is _PTR:
+            if result:
+                return result
+            code = ctypes.get_errno() or EINVAL
+        else:
+            if result is None or result >= 0:
+                return result or 0
+            code = -result
+        if code in allow:
+            return -code
+        raise LibbpfError(f"{name}({about})" if about else name, code, self.log.text())
+
+    def possible_cpus(self) -> int:
+        """Number of CPUs that this kernel may ever have."""
+        return self.call("libbpf_num_possible_cpus")
+
+
+class Handle:
+    """One of libbpf's structs, until it is freed; a context manager that frees it.
+
+    Args:
+        lib: the library that made it.
+        address: where it lies.
+        name: what to call it in errors.
+    """
+
+    def __init__(self, lib: Libbpf, address: int, name: str) -> None:
+        self.lib = lib
+        self.name = name
+        self._address: int | None = address
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def address(self) -> int:
+        """Where it lies.
+
+        Raises:
+            ValueError: it has been freed.
+        """
+        if self._address is None:
+            raise ValueError(f"{self.name} is closed")
+        return self._address
+
+    def close(self) -> None:
+        """Free it; closing twice is harmless."""
+        address, self._address = self._address, None
+        if address is not None:
+            self._free(address)
+
+    def _free(self, address: int) -> None:
+        """Nothing, unless said otherwise: it is part of another struct."""
+
+
+def _open(path: str | None) -> ctypes.CDLL:
+    name = path or "libbpf.so.1"
+    try:
+        return ctypes.CDLL(name, use_errno=True)
+    except OSError as error:
+        if path is None and str(error).startswith(f"{name}: cannot open"):
+            raise RequirementError(f"libbpf missing{_older_one()}: {_REMEDY}") from error
+        raise RequirementError(f"cannot load libbpf: {error}: {_REMEDY}") from error
+
+
+def _older_one() -> str:
+    try:
+        ctypes.CDLL("libbpf.so.0")
+    except OSError:
+        return ""
+    return " (only libbpf.so.0 is here, which is too old)"
+
+
+def _check_version(library: ctypes.CDLL) -> tuple[int, int]:
+    """Version of the library, before anything else is asked of it."""
+    version = (
+        _function(library, "libbpf_major_version")(),
+        _function(library, "libbpf_minor_version")(),
+    )
+    if version < _OLDEST:
+        raise RequirementError(
+            f"libbpf {version[0]}.{version[1]} is too old: "
+            f"{_OLDEST[0]}.{_OLDEST[1]} is needed: {_REMEDY}"
+        )
+    return version
+
+
+def _function(library: ctypes.CDLL, name: str) -> Any:
+    try:
+        return getattr(library, name)
+    except AttributeError as error:
+        raise RequirementError(
+            f"{library._name} is not libbpf, or is too old: it has no {name}: {_REMEDY}"
+        ) from error

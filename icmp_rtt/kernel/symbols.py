@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel functions by address and by name, out of /proc/kallsyms.
+
+Knows that file's format and nothing else. The file has some 200,000 lines, and
+nothing is done to each of them: it is read only when first asked for, and kept
+as it came, in blocks whose lowest and highest address are known. The kernel's
+own functions come in order of their addresses, those of modules do not.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from operator import attrgetter, itemgetter
+from typing import NamedTuple
+
+from icmp_rtt.errors import RequirementError
+
+__all__ = ("Symbols",)
+
+_BLOCK = 1 << 14  # bytes; some 350 lines, all of which are looked at to find one name
+_TEXT = frozenset((b" t ", b" T ", b" w ", b" W "))
+_LONGEST_FUNCTION = 1 << 18  # bytes; what lies further behind a symbol is not in it
+_CACHED = 4096  # descriptions
+_FUNCTION = re.compile(rb"^([0-9a-f]{16}) [tTwW] ", re.MULTILINE)
+_digits = itemgetter(slice(16))  # a line's address
+_high = attrgetter("high")
+
+
+class _Block(NamedTuple):
+    low: int  # least and greatest address; where modules are, of functions alone
+    high: int
+    lines: bytes  # "ADDRESS TYPE NAME" or "ADDRESS TYPE NAME TAB [MODULE]"
+
+
+class Symbols:
+    """The functions of the running kernel and of its modules.
+
+    Args:
+        path: file to read, in the format of /proc/kallsyms.
+    """
+
+    def __init__(self, path: str = "/proc/kallsyms") -> None:
+        self._path = path
+        self._loaded = False
+        self._problem: str | None = None
+        self._blocks: list[_Block] = []
+        self._cache: dict[tuple[int, int], str] = {}
+
+    @property
+    def problem(self) -> str | None:
+        """Why no name can be had, with the remedy; None if names can be had."""
+        self._load()
+        return self._problem
+
+    def name(self, address: int) -> str:
+        """``func+0x1a``, ``func+0x1a [module]``, or the bare address if it is in no function."""
+        return self._describe(address, address)
+
+    def frame(self, address: int) -> str:
+        """As ``name``, for a return address.
+
+        A call that never returns may be the last instruction of its function,
+        so the caller is whoever holds the byte before.
+        """
+        return self._describe(address, address - 1)
+
+    def has_exact(self, names: Iterable[str]) -> set[str]:
+        """Those of ``names`` that are functions of this kernel, letter for letter.
+
+        Works where the addresses are hidden, too. Stops reading once all are found.
+
+        Raises:
+            RequirementError: the file cannot be read.
+        """
+        wanted = {name.encode() for name in names}
+        found: set[bytes] = set()
+        pattern = re.compile(rb" [tTwW] (" + b"|".join(map(re.escape, wanted)) + rb")(?=[\t\n])")
+        try:
+            for block in self._read():
+                if len(found) == len(wanted):
+                    break
+                found.update(pattern.findall(block))
+        except OSError as error:
+            raise RequirementError(self._unreadable(error)) from error
+        return {name.decode() for name in found}
+
+    def _describe(self, address: int, inside: int) -> str:
+        text = self._cache.get((address, inside))
+        if text is None:
+            if len(self._cache) >= _CACHED:
+                self._cache.clear()
+            text = self._look_up(address, inside)
+            self._cache[address, inside] = text
+        return text
+
+    def _look_up(self, address: int, inside: int) -> str:
+        self._load()
+        # The function is in a block whose range holds the byte, or else it is in the
+        # block that ends last before it.
+        blocks = [block for block in self._blocks if block.low <= inside <= block.high]
+        before = [block for block in self._blocks if block.high < inside]
+        if before:
+            blocks.append(max(before, key=_high))
+        best = max((_nearest(block.lines, inside) for block in blocks), key=_digits, default=b"")
+        start = int(_digits(best) or b"0", 16)
+        if not best or inside - start >= _LONGEST_FUNCTION:
+            return f"{address:#018x}"
+        entry = best[19:]
+        name, _, module = entry.decode("ascii", "backslashreplace").partition("\t")
+        text = f"{name}+{address - start:#x}"
+        return f"{text} {module}" if module else text
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        try:
+            self._blocks = [_block(lines) for lines in self._read()]
+        except OSError as error:
+            self._problem = self._unreadable(error)
+        except ValueError:
+            self._problem = f"{self._path} is not in the format of /proc/kallsyms"
+        else:
+            if not any(block.high for block in self._blocks):
+                self._blocks = []
+                self._problem = (
+                    "kernel addresses are hidden from this process: "
+                    "it takes CAP_SYSLOG, and sysctl kernel.kptr_restrict below 2"
+                )
+
+    def _read(self) -> Iterator[bytes]:
+        """The file in blocks of whole lines."""
+        rest = b""
+        with open(self._path, "rb") as file:
+            while True:
+                block = file.read(_BLOCK)
+                if not block:
+                    break
+                block = rest + block
+                end = block.rfind(b"\n") + 1
+                rest = block[end:]
+                yield block[:end]
+        if rest:
+            yield rest + b"\n"
+
+    def _unreadable(self, error: OSError) -> str:
+        return f"cannot read {self._path}: {error.strerror}: mount /proc, or run as root"
+
+
+def _block(lines: bytes) -> _Block:
+    end = lines.rfind(b"\n", 0, -1) + 1
+    first, last = lines[:16], lines[end : end + 16]
+    low, high = int(first, 16), int(last, 16)
+    if lines[16:17] != b" ":
+        raise ValueError("an address and a space expected")
+    if b"\t[" in lines:
+        addresses = _FUNCTION.findall(lines)
+        low = int(min(addresses, default=b"0"), 16)
+        high = int(max(addresses, default=b"0"), 16)
+    return _Block(low, high, lines)
+
+
+def _nearest(lines: bytes, inside: int) -> bytes:
+    """The line of the function at or before address ``inside``, empty if there is none.
+
+    Of several at one address it is the first, as it is for the kernel.
+    """
+    ordered = sorted(lines.split(b"\n"), key=_digits)
+    best = b""
+    for line in reversed(ordered[: bisect_right(ordered, b"%016x~" % inside)]):
+        if best and _digits(line) != _digits(best):
+            break
+        if line[16:19] in _TEXT:
+            best = line
+    return best

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Layouts are read out of BTF bytes, and no bytes do harm."""
+
+import random
+import struct
+
+import pytest
+
+from icmp_rtt.errors import ObjectError
+from icmp_rtt.kernel.btf import Btf
+
+INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST = range(1, 11)
+RESTRICT, FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(11, 20)
+SIGNED = 1
+
+
+class Writer:
+    """BTF bytes, type by type; every method returns the id of its type."""
+
+    def __init__(self):
+        self.types, self.strings, self.count = b"", b"\0", 0
+
+    def string(self, text):
+        self.strings += text.encode() + b"\0"
+        return len(self.strings) - len(text) - 1
+
+    def add(self, kind, name="", size=0, trailer=b"", vlen=0, flag=0):
+        info = flag << 31 | kind << 24 | vlen
+        self.types += struct.pack("<III", self.string(name) if name else 0, info, size) + trailer
+        self.count += 1
+        return self.count
+
+    def integer(self, name, size, encoding=0):
+        return self.add(INT, name, size, struct.pack("<I", encoding << 24 | size * 8))
+
+    def array(self, element, length):
+        return self.add(ARRAY, trailer=struct.pack("<III", element, 0, length))
+
+    def struct(self, name, size, *members, kind=STRUCT, flag=0):
+        """Members are (name, type, offset in bits)."""
+        packed = [struct.pack("<III", self.string(m), t, at) for m, t, at in members]
+        return self.add(kind, name, size, b"".join(packed), len(members), flag)
+
+    def enum(self, name, values, flag=0):
+        packed = [struct.pack("<II", self.string(n), v & 0xFFFFFFFF) for n, v in values.items()]
+        return self.add(ENUM, name, 4, b"".join(packed), len(values), flag)
+
+    def enum64(self, name, values, flag=0):
+        packed = [
+            struct.pack("<III", self.string(n), v & 0xFFFFFFFF, v >> 32 & 0xFFFFFFFF)
+            for n, v in values.items()
+        ]
+        return self.add(ENUM64, name, 8, b"".join(packed), len(values), flag)
+
+    def bytes(self, magic=0xEB9F, version=1, header=24):
+        lengths = (0, len(self.types), len(self.types), len(self.strings))
+        return struct.pack("<HBBIIIII", magic, version, 0, header, *lengths) + (
+            self.types + self.strings
+        )
+
+
+def event():
+    """A struct with everything that a record of ours may hold."""
+    w = Writer()
+    u64, u32, u8 = w.integer("u64", 8), w.integer("u32", 4), w.integer("u8", 1)
+    s32, char = w.integer("s32", 4, SIGNED), w.integer("char", 1, SIGNED)
+    alias = w.add(TYPEDEF, "__u64", u64)
+    hook = w.enum("hook", {"HOOK_SEND": 0, "HOOK_XMIT": 2, "HOOK_COUNT": 6})
+    side = w.struct("side", 20, ("pid", u32, 0), ("comm", w.array(char, 16), 32))
+    stack = w.array(w.array(alias, 3), 2)  # BTF names the outer dimension first
+    w.struct(
+        "event",
+        160,
+        ("ts_ns", w.array(w.add(CONST, size=alias), 6), 0),
+        ("family", u8, 384),
+        ("hook", w.add(VOLATILE, size=hook), 416),
+        ("side", w.array(side, 2), 448),
+        ("error", s32, 768),
+        ("stack", stack, 832),
+        ("pointer", w.add(PTR, size=char), 1216),
+    )
+    return w
+
+
+def test_fields_are_told_with_offsets_sizes_dimensions_and_signs():
+    """A field says where it lies and what an element of it is."""
+    layout = Btf(event().bytes()).struct("event")
+    assert (layout.name, layout.size) == ("event", 160)
+    seen = {f.name: (f.offset, f.size, f.dims, f.count, f.signed) for f in layout.fields.values()}
+    assert seen == {
+        "ts_ns": (0, 8, (6,), 6, False),
+        "family": (48, 1, (), 1, False),
+        "hook": (52, 4, (), 1, False),
+        "side": (56, 20, (2,), 2, False),
+        "error": (96, 4, (), 1, True),
+        "stack": (104, 8, (2, 3), 6, False),
+        "pointer": (152, 8, (), 1, False),
+    }
+    comm = layout.fields["side"].struct.fields["comm"]
+    assert (comm.offset, comm.size, comm.dims, comm.char) == (4, 1, (16,), True)
+    assert not layout.fields["family"].char
+
+
+def test_a_format_takes_a_whole_record_apart():
+    """Padding is passed over, arrays of char are one value, and each value has a name."""
+    form = Btf(event().bytes()).struct("event").format()
+    assert form.format == "<6Q1B3x1I1I16s1I16s1i4x6Q1Q"
+    assert struct.calcsize(form.format) == form.size == 160
+    assert form.names == (
+        *(f"ts_ns[{i}]" for i in range(6)),
+        *("family", "hook", "side[0].pid", "side[0].comm", "side[1].pid", "side[1].comm", "error"),
+        *(f"stack[{i}][{j}]" for i in range(2) for j in range(3)),
+        "pointer",
+    )
+    assert len(struct.unpack(form.format, bytes(160))) == len(form.names)
+
+
+def test_a_format_may_stop_before_a_field():
+    """The truncated record is covered up to the first byte that it lacks, padding included."""
+    layout = Btf(event().bytes()).struct("event")
+    form = layout.format(stop="stack")
+    assert form.format == "<6Q1B3x1I1I16s1I16s1i4x"
+    assert struct.calcsize(form.format) == form.size == 104
+    assert form.names[-1] == "error"
+    with pytest.raises(ObjectError, match="struct event has no field nosuch"):
+        layout.format(stop="nosuch")
+
+
+def test_enumerators_are_told_with_their_values():
+    """Both widths, and negative values where the flag says that there may be any."""
+    w = Writer()
+    w.enum("plain", {"A": 0, "TOP": 0xFFFFFFFF})
+    w.enum("signed", {"MINUS": -3, "PLUS": 7}, flag=1)
+    w.enum64("wide", {"BIG": 1 << 40, "ALL": (1 << 64) - 1})
+    w.enum64("wide_signed", {"LOW": -(1 << 40), "ONE": 1}, flag=1)
+    btf = Btf(w.bytes())
+    assert btf.enum("plain") == {"A": 0, "TOP": 0xFFFFFFFF}
+    assert btf.enum("signed") == {"MINUS": -3, "PLUS": 7}
+    assert btf.enum("wide") == {"BIG": 1 << 40, "ALL": (1 << 64) - 1}
+    assert btf.enum("wide_signed") == {"LOW": -(1 << 40), "ONE": 1}
+
+
+def test_variables_of_a_section_are_told_with_their_sizes():
+    """A DATASEC gives sizes; one that holds something else than variables is damaged."""
+    w = Writer()
+    u32 = w.integer("u32", 4)
+    config = w.add(VAR, "config", u32, struct.pack("<I", 1))
+    w.add(DATASEC, ".rodata", 0, struct.pack("<III", config, 0, 4), 1)
+    w.add(DATASEC, ".bad", 0, struct.pack("<III", u32, 0, 4), 1)
+    btf = Btf(w.bytes())
+    assert btf.datasec(".rodata") == {"config": 4}
+    with pytest.raises(ObjectError, match=r"type 1 in \.bad is no variable"):
+        btf.datasec(".bad")
+
+
+def test_every_kind_is_passed_over():
+    """What follows a type of any kind is found."""
+    w = Writer()
+    u32 = w.integer("u32", 4)
+    for kind in (PTR, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FLOAT, TYPE_TAG):
+        w.add(kind, "x", u32)
+    w.array(u32, 3)
+    w.add(FUNC_PROTO, "", u32, bytes(16), 2)
+    w.add(VAR, "v", u32, bytes(4))
+    w.add(DECL_TAG, "tag", u32, bytes(4))
+    w.add(DATASEC, ".d", 0, bytes(24), 2)
+    w.struct("u", 4, ("a", u32, 0), kind=UNION)
+    w.enum64("e", {"E": 1})
+    w.struct("last", 4, ("a", u32, 0))
+    assert Btf(w.bytes()).struct("last").fields["a"].size == 4
+
+
+def test_what_is_not_there_is_named():
+    """The error says what was looked for."""
+    btf = Btf(event().bytes())
+    for look_up, what in (
+        (btf.struct, "struct nosuch"),
+        (btf.enum, "enum nosuch"),
+        (btf.datasec, "section nosuch"),
+    ):
+        with pytest.raises(ObjectError, match=f"no {what} in the BTF"):
+            look_up("nosuch")
+    with pytest.raises(ObjectError, match="no struct hook"):
+        btf.struct("hook")  # an enum of that name does not do
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "not BTF: 0 bytes"),
+        (bytes(23), "not BTF: 23 bytes"),
+        (Writer().bytes(magic=0x9FEB), "not little-endian BTF: it begins with 0x9feb"),
+        (Writer().bytes(version=2), "BTF version 2"),
+        (Writer().bytes(header=20), "reach past its end"),
+        (Writer().bytes(header=25), "reach past its end"),
+        (event().bytes()[:-1], "reach past its end"),
+    ],
+)
+def test_what_is_no_btf_is_refused(data, message):
+    """The error says what was found."""
+    with pytest.raises(ObjectError, match=message):
+        Btf(data)
+
+
+def refused(build):
+    """What ``struct bad`` of the BTF that ``build`` writes is refused with."""
+    w = Writer()
+    build(w, w.integer("u32", 4))
+    with pytest.raises(ObjectError) as caught:
+        Btf(w.bytes()).struct("bad").format()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda w, u: w.struct("bad", 4, ("a", u, 8)), "longer than its struct"),
+        (lambda w, u: w.struct("bad", 4, ("a", u, 3)), "bit fields"),
+        (lambda w, u: w.struct("bad", 4, ("a", u, 5 << 24), flag=1), "bit fields"),
+        (lambda w, u: w.struct("bad", 4, ("", u, 0)), "unnamed members"),
+        (lambda w, u: w.struct("bad", 8, ("a", u, 0), ("a", u, 32)), "unnamed members"),
+        (lambda w, u: w.struct("bad", 8, ("a", u, 0), ("b", u, 16)), "b overlaps"),
+        (lambda w, u: w.struct("bad", 0), "no record"),
+        (lambda w, u: w.struct("bad", 1 << 31, ("a", u, 0)), "no record"),
+        (lambda w, u: w.struct("bad", 4, ("a", 99, 0)), "type 99 of 2"),
+        (lambda w, u: w.struct("bad", 4, ("a", 0, 0)), "type 0 of 2"),
+        (lambda w, u: w.struct("bad", 4, ("a", w.add(FLOAT, "f", 4), 0)), "kind 16"),
+        (lambda w, u: w.struct("bad", 4, ("a", w.array(u, 0), 0)), "fixed length"),
+        (lambda w, u: w.struct("bad", 8, ("a", w.integer("u24", 3), 0)), "neither an integer"),
+        (lambda w, u: w.struct("bad", 4, ("a", w.array(u, 0xFFFFFFFF), 0)), "longer than"),
+        (lambda w, u: w.struct("bad", 4, ("a", w.count + 1, 0)), "too deep"),
+        (lambda w, u: w.struct("bad", 4, ("a", w.add(CONST, size=w.count + 1), 0)), "itself"),
+    ],
+)
+def test_a_struct_that_can_be_no_record_is_refused(build, message):
+    """Nothing is guessed at, and nothing is followed for ever."""
+    assert message in refused(build)
+
+
+def test_a_name_without_an_end_is_refused():
+    """A name is neither searched for without bound, nor taken from outside of the strings."""
+    w = Writer()
+    w.strings += b"x" * 10_000 + b"\0"
+    w.types += struct.pack("<III", 1, STRUCT << 24, 4)
+    with pytest.raises(ObjectError, match="name is too long"):
+        Btf(w.bytes())
+    w = Writer()
+    w.types += struct.pack("<III", 1 << 30, STRUCT << 24, 4)
+    with pytest.raises(ObjectError, match="outside of the string section"):
+        Btf(w.bytes())
+
+
+def test_any_bytes_give_a_value_or_our_error():
+    """Truncated and altered BTF never ends in another exception."""
+    good = event().bytes()
+    rng = random.Random(2)
+    cut = [bytearray(good[:length]) for length in range(0, len(good), 11)]
+    altered = [bytearray(good) for _ in range(200)]
+    for data in altered:
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data))] = rng.choice((0, 1, 0x7F, 0xFF, rng.randrange(256)))
+    refusals = 0
+    for data in cut + altered:
+        try:
+            btf = Btf(bytes(data))
+            struct.calcsize(btf.struct("event").format().format)
+            btf.struct("event").format(stop="stack")
+            btf.enum("hook")
+        except ObjectError:
+            refusals += 1
+    assert len(cut) < refusals < len(cut + altered)
