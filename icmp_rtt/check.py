@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What ``icmp-rtt check`` tells: the plan stage by stage, and what this host lacks."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from icmp_rtt import stages
+from icmp_rtt.errors import IcmpRttError, LibbpfError
+from icmp_rtt.kernel.libbpf import Libbpf
+from icmp_rtt.kernel.symbols import Symbols
+from icmp_rtt.loader import Loader, object_path
+from icmp_rtt.survey import check_privileges, refused_everything, survey
+
+if TYPE_CHECKING:
+    from icmp_rtt.options import Options
+    from icmp_rtt.survey import Survey
+
+__all__ = ("check",)
+
+_LOCKDOWN = "/sys/kernel/security/lockdown"
+
+
+def check(options: Options) -> tuple[list[str], bool]:
+    """The lines to print, and whether there is a plan."""
+    lines = [f"kernel: {os.uname().release} ({os.uname().machine})", *_host()]
+    try:
+        check_privileges()
+        lib = Libbpf(options.libbpf, options.verbose)
+        loader = Loader(lib, object_path(options.object), options.btf)
+        found = survey(options, loader, Symbols())
+    except IcmpRttError as error:
+        shown = refused_everything(error) if isinstance(error, LibbpfError) else error
+        lines += [f"problem: {shown}", f"six stages: no: {shown}"]
+        return lines, False
+    lines += _plan(found, options)
+    if found.plan.complete:
+        lines.append("six stages: yes")
+    else:
+        why = found.passed_over[0] if found.passed_over else "; ".join(found.plan.notes)
+        lines.append(f"six stages: no: {why or 'the back end does not cover them'}")
+    return lines, True
+
+
+def _host() -> list[str]:
+    btf = "yes" if os.path.exists("/sys/kernel/btf/vmlinux") else "no: give one with --btf FILE"
+    lines = [f"kernel BTF: {btf}"]
+    try:
+        with open(_LOCKDOWN, encoding="ascii") as file:
+            mode = file.read().partition("[")[2].partition("]")[0]
+    except OSError:
+        mode = "unknown"
+    remedy = (
+        " (reading kernel memory is refused: boot without it)" if mode == "confidentiality" else ""
+    )
+    lines.append(f"lockdown: {mode}{remedy}")
+    return lines
+
+
+def _plan(found: Survey, options: Options) -> list[str]:
+    plan = found.plan
+    lines = [f"not used: {why}" for why in found.passed_over]
+    lines.append(f"back end: {plan.backend}")
+    proved = "fired" if found.proved else "not tried"
+    for family in options.families:
+        lines.append(f"IPv{family}:")
+        for hook, name in enumerate(stages.NAMES[family]):
+            probes = plan.probes[family, hook]
+            labels = " + ".join(probe.label for probe in probes)
+            lines.append(f"  {name:<20} {labels + ': ' + proved if probes else 'not seen'}")
+    lines += [f"note: {note}" for note in plan.notes]
+    drops = (
+        "by name" if found.kernel.drop_reasons else "by function alone (no reasons in this kernel)"
+    )
+    lines.append(f"drops: {drops}")
+    return lines

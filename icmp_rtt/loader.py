@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A set of the object's programs, configured, loaded and attached.
+
+Knows how a configuration becomes bytes; which programs and which
+configuration are wanted is told by the tracer and the self-test.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING
+
+from icmp_rtt.errors import LibbpfError, ObjectError
+from icmp_rtt.kernel.bpfobject import Object
+from icmp_rtt.kernel.btf import Btf
+from icmp_rtt.kernel.objfile import ObjectFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from icmp_rtt.kernel.bpfobject import Link
+    from icmp_rtt.kernel.libbpf import Libbpf
+
+__all__ = ("Loader", "Refused", "object_path", "words")
+
+_TAGS = 64  # arrivals remembered by CPU: TAGS of icmp_rtt.bpf.c
+_SESSION_MAPS = {4: "sessions_v4", 6: "sessions_v6"}
+
+
+class Refused(Exception):
+    """A program that the kernel would not load or attach."""
+
+    def __init__(self, program: str, error: LibbpfError) -> None:
+        super().__init__(program)
+        self.program = program
+        self.error = error
+
+
+def object_path(given: str | None) -> str:
+    """The BPF object to use: the one given, else the one that came with this package."""
+    return given or os.path.join(os.path.dirname(__file__), "data", "icmp_rtt.bpf.o")
+
+
+def words(packed: bytes) -> tuple[int, ...]:
+    """An address as the four 32-bit words of a configuration, as they lie in memory."""
+    return struct.unpack("=4I", packed.ljust(16, b"\0"))
+
+
+class Loader:
+    """Makes loaded objects out of one object file.
+
+    Raises:
+        ObjectError: the file is not one of this tool's.
+    """
+
+    def __init__(self, lib: Libbpf, path: str, btf_path: str | None) -> None:
+        self.lib = lib
+        self.file = ObjectFile.read(path)
+        self.btf = Btf(self.file.btf)
+        self._btf_path = btf_path
+        self._event = self.btf.struct("icmp_rtt_event")
+        if "stack_bytes" not in self._event.fields:
+            raise ObjectError(f"{path}: struct icmp_rtt_event has no member stack_bytes; reinstall")
+
+    def session_size(self, stacks: bool) -> int:
+        """Bytes of a session and of a record."""
+        return self._event.size if stacks else self._event.fields["stack_bytes"].offset
+
+    def load(
+        self,
+        programs: Iterable[str],
+        families: Iterable[int],
+        config: Mapping[str, int | tuple[int, ...]],
+        max_sessions: int,
+    ) -> Object:
+        """The object, loaded with these programs.
+
+        Raises:
+            Refused: the kernel would not have one of them.
+            LibbpfError: loading failed otherwise.
+        """
+        obj = Object(self.lib, self.file.data, "icmp_rtt", self._btf_path)
+        try:
+            for name in programs:
+                if name not in obj.programs:
+                    raise ObjectError(f"{self.file.path}: no program {name}; reinstall icmp-rtt")
+                obj.programs[name].set_autoload(True)
+            obj.set_rodata(self._config_offset(), self._config_bytes(config))
+            self._size_maps(obj, set(families), bool(config["stacks"]), max_sessions)
+            try:
+                obj.load()
+            except LibbpfError as error:
+                program = _culprit(error.log, programs)
+                if program is None:
+                    raise
+                raise Refused(program, error) from error
+        except BaseException:
+            obj.close()
+            raise
+        return obj
+
+    def attach(self, obj: Object, programs: Iterable[str]) -> dict[str, Link]:
+        """Attach every program.
+
+        Raises:
+            Refused: the kernel would not have one of them.
+        """
+        links = {}
+        for name in programs:
+            try:
+                links[name] = obj.programs[name].attach()
+            except LibbpfError as error:
+                raise Refused(name, error) from error
+        return links
+
+    def _size_maps(self, obj: Object, families: set[int], stacks: bool, sessions: int) -> None:
+        cpus = _possible_cpus()
+        size = self.session_size(stacks)
+        for family, name in _SESSION_MAPS.items():
+            obj.maps[name].set_value_size(size)
+            obj.maps[name].set_max_entries(sessions if family in families else 1)
+        obj.maps["blank"].set_value_size(size)
+        obj.maps["given_up"].set_max_entries(sessions)
+        obj.maps["counters"].set_max_entries(cpus)
+        obj.maps["cpus"].set_max_entries(cpus)
+        obj.maps["arrival_stacks"].set_max_entries(cpus * _TAGS if stacks else 1)
+
+    def _config_offset(self) -> int:
+        symbol = self.file.symbol("config")
+        expected = self.btf.struct("icmp_rtt_config").size
+        if symbol.size != expected or symbol.section != ".rodata":
+            raise ObjectError(
+                f"{self.file.path}: config has {symbol.size} bytes in {symbol.section},"
+                f" expected {expected} in .rodata; reinstall icmp-rtt"
+            )
+        return symbol.offset
+
+    def _config_bytes(self, config: Mapping[str, int | tuple[int, ...]]) -> bytes:
+        layout = self.btf.struct("icmp_rtt_config").format()
+        values: dict[str, int] = {}
+        for name, value in config.items():
+            if isinstance(value, tuple):
+                values.update({f"{name}[{i}]": each for i, each in enumerate(value)})
+            else:
+                values[name] = value
+        unknown = values.keys() - set(layout.names)
+        if unknown:
+            names = ", ".join(sorted(unknown))
+            raise ObjectError(f"{self.file.path}: its config has no {names}; reinstall icmp-rtt")
+        return struct.pack(layout.format, *(values.get(name, 0) for name in layout.names))
+
+
+def _culprit(log: str, programs: Iterable[str]) -> str | None:
+    """The last program that libbpf complained of."""
+    found = [(log.rfind(f"'{name}'"), name) for name in programs]
+    at, name = max(found, default=(-1, ""))
+    return name if at >= 0 else None
+
+
+def _possible_cpus() -> int:
+    """One more than the greatest number that a CPU of this machine can have."""
+    with open("/sys/devices/system/cpu/possible", encoding="ascii") as file:
+        last = file.read().strip().replace(",", "-").split("-")[-1]
+    return int(last) + 1

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The one table of stages: their canonical names, and the probes that can stand for each.
+
+Data only. Which of the probes a kernel offers is plan.py's business.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ("BACKENDS", "DROP_PROBE", "HOOKS", "NAMES", "Probe", "candidates")
+
+
+class Probe(NamedTuple):
+    """A place of the kernel at which a program can be attached."""
+
+    kind: str  # as in the program's name: fentry, fexit, kprobe, kretprobe, tp_btf
+    function: str  # kernel function or tracepoint, its exact name
+
+    @property
+    def program(self) -> str:
+        """Name of its program in the BPF object."""
+        return f"{self.kind}__{self.function}"
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        return f"{self.kind}:{self.function}"
+
+    @property
+    def is_function(self) -> bool:
+        """A kernel function rather than a tracepoint."""
+        return self.kind != "tp_btf"
+
+
+# Kinds of program that a back end may use, in the order in which back ends are tried.
+BACKENDS = {
+    "fentry": ("fentry", "fexit", "tp_btf"),
+    "kprobe": ("kprobe", "kretprobe", "tp_btf"),
+    "tracepoint": ("tp_btf",),
+}
+
+# In the order of enum icmp_rtt_hook.
+HOOKS = ("SEND", "LOCAL_OUT", "XMIT", "RECV", "IP_RCV", "ICMP_RCV")
+
+# Canonical names, by IP version and hook.
+NAMES = {
+    4: (
+        "ip_send_skb",
+        "ip_local_out",
+        "dev_queue_xmit",
+        "__netif_receive_skb",
+        "ip_rcv",
+        "icmp_rcv",
+    ),
+    6: (
+        "ip6_send_skb",
+        "ip6_local_out",
+        "dev_queue_xmit",
+        "__netif_receive_skb",
+        "ipv6_rcv",
+        "icmpv6_rcv",
+    ),
+}
+
+# Why one of our packets went no further; stands for no stage.
+DROP_PROBE = Probe("tp_btf", "kfree_skb")
+
+_DEVICE = (("__dev_queue_xmit",), ("dev_queue_xmit",), ("tp_btf:net_dev_queue",))
+_ARRIVAL = (("tp_btf:netif_receive_skb",),)
+
+# Functions by IP version and hook: alternatives, best first. One that is probed
+# where it returns has the mark "return:".
+_FUNCTIONS: dict[int, tuple[tuple[tuple[str, ...], ...], ...]] = {
+    4: (
+        (("ip_send_skb",), ("return:__ip_make_skb",)),
+        (("__ip_local_out",), ("ip_local_out",)),
+        _DEVICE,
+        _ARRIVAL,
+        (("ip_rcv", "ip_list_rcv"),),
+        (("icmp_rcv",),),
+    ),
+    6: (
+        (("ip6_send_skb",),),
+        (("__ip6_local_out",), ("ip6_local_out",)),
+        _DEVICE,
+        _ARRIVAL,
+        (("ipv6_rcv", "ipv6_list_rcv"),),
+        (("icmpv6_rcv",),),
+    ),
+}
+
+_KINDS = {"fentry": ("fentry", "fexit"), "kprobe": ("kprobe", "kretprobe")}
+
+
+def candidates(backend: str, family: int, hook: int) -> list[tuple[Probe, ...]]:
+    """The alternatives that ``backend`` has for a stage, best first."""
+    found = []
+    for names in _FUNCTIONS[family][hook]:
+        probes = [_probe(backend, name) for name in names]
+        if all(probes):
+            found.append(tuple(probe for probe in probes if probe))
+    return found
+
+
+def _probe(backend: str, name: str) -> Probe | None:
+    mark, _, function = name.rpartition(":")
+    if mark == "tp_btf":
+        return Probe("tp_btf", function)
+    if backend not in _KINDS:
+        return None
+    at_entry, at_return = _KINDS[backend]
+    return Probe(at_return if mark == "return" else at_entry, function)

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Text becomes checked values, or an error that says what to give instead."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from icmp_rtt import options
+from icmp_rtt.errors import OptionError
+from icmp_rtt.options import Options, Place, validate
+
+
+@pytest.mark.parametrize(
+    ("text", "network", "zone"),
+    [
+        ("192.168.1.10", "192.168.1.10/32", None),
+        ("10.0.0.0/8", "10.0.0.0/8", None),
+        ("0.0.0.0/0", "0.0.0.0/0", None),
+        ("2001:DB8::1", "2001:db8::1/128", None),
+        ("::/0", "::/0", None),
+        ("fe80::1%eth0", "fe80::1/128", "eth0"),
+        ("fe80::/64", "fe80::/64", None),
+    ],
+)
+def test_places(text, network, zone):
+    """An address, a prefix, or a link-local address with its zone."""
+    assert options.parse_place("--src-ip", text) == Place(ip_network(network), zone)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "neither an address nor a prefix"),
+        ("10.1", "neither an address nor a prefix"),
+        ("10.0.0.256", "neither"),
+        ("host.example", "neither"),
+        ("10.0.0.1/33", "neither"),
+        ("1.2.3.4 ", "neither"),
+        ("010.0.0.1", "neither"),
+        ("10.0.0.5/8", "give 10.0.0.0/8 for the prefix or 10.0.0.5 for the address"),
+        ("2001:db8::1/64", "give 2001:db8::/64 for the prefix or 2001:db8::1 for the address"),
+        ("0.0.0.0", "leave --src-ip out, or give 0.0.0.0/0"),
+        ("::", "leave --src-ip out, or give ::/0"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("10.0.0.1%eth0", "only a single link-local IPv6 address takes one"),
+        ("2001:db8::1%eth0", "only a single link-local IPv6 address takes one"),
+        ("fe80::1%", "only a single link-local IPv6 address takes one"),
+        ("fe80::/64%eth0", "only a single link-local IPv6 address takes one"),
+        ("fe80::1%a/b", "no interface can have the name"),
+    ],
+)
+def test_bad_places(text, words):
+    """What is no address is refused with the option, the cause and a remedy."""
+    with pytest.raises(OptionError) as caught:
+        options.parse_place("--src-ip", text)
+    message = str(caught.value)
+    assert message.startswith("--src-ip: ")
+    assert words in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "value_ns"),
+    [
+        ("0", 0),
+        ("10", 10_000_000),
+        ("0.5", 500_000),
+        ("0.3", 300_000),
+        ("1e3", 1_000_000_000),
+        ("0.0000001", 1),
+        ("-0", 0),
+    ],
+)
+def test_milliseconds(text, value_ns):
+    """Milliseconds may have fractions, and only 0 is 0."""
+    assert options.parse_milliseconds("--latency-ms", text) == value_ns
+
+
+BAD_NUMBERS = ["", "x", "-1", "-0.5", "nan", "inf", "-inf", "1e300", "1_000", "1,5", "٣", "10ms"]
+
+
+@pytest.mark.parametrize("text", BAD_NUMBERS)
+def test_bad_milliseconds(text):
+    """What is no time is refused."""
+    with pytest.raises(OptionError, match=r"^--latency-ms: .* give a number of milliseconds"):
+        options.parse_milliseconds("--latency-ms", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value_ns"), [("1", 1_000_000_000), ("2.5", 2_500_000_000), ("1e-9", 1)]
+)
+def test_seconds(text, value_ns):
+    """Seconds may have fractions."""
+    assert options.parse_seconds("--timeout", text) == value_ns
+
+
+@pytest.mark.parametrize("text", [*BAD_NUMBERS, "0", "0.0"])
+def test_bad_seconds(text):
+    """A time to wait must be above 0."""
+    with pytest.raises(OptionError, match=r"^--timeout: .* give a number of seconds above 0"):
+        options.parse_seconds("--timeout", text)
+
+
+def test_counts():
+    """A count is a whole number from 1 on."""
+    assert options.parse_count("--count", "1") == 1
+    assert options.parse_count("--count", "9999999") == 9_999_999
+    assert options.parse_max_sessions("--max-sessions", "1048576") == 1 << 20
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "x", "+1", "1_0", "٣", " 1", "9" * 5000])
+def test_bad_counts(text):
+    """Anything else is refused."""
+    with pytest.raises(OptionError, match=r"^--count: .* give a whole number above 0$"):
+        options.parse_count("--count", text)
+
+
+def test_too_many_sessions():
+    """More sessions than a map should hold are refused with the limit."""
+    with pytest.raises(OptionError, match=r"above 0 and not above 1048576$"):
+        options.parse_max_sessions("--max-sessions", "1048577")
+
+
+@pytest.mark.parametrize("name", ["eth0", "a" * 15, "br-1.100@x", "é" * 7])
+def test_interfaces(name):
+    """Any name that the kernel would take."""
+    assert options.parse_interface("--interface", name) == name
+
+
+@pytest.mark.parametrize("name", ["", "a" * 16, "é" * 8, "a/b", "a b", "a:1", ".", "..", "a\n"])
+def test_bad_interfaces(name):
+    """A name that the kernel would not take is refused without looking."""
+    with pytest.raises(OptionError, match=r"^--interface: no interface can have the name"):
+        options.parse_interface("--interface", name)
+
+
+def test_word():
+    """An empty word is a mistake."""
+    assert options.parse_word("--netns", "blue") == "blue"
+    with pytest.raises(OptionError, match=r"^--netns is empty"):
+        options.parse_word("--netns", "")
+
+
+def place(text):
+    """A place of either family."""
+    return options.parse_place("--src-ip", text)
+
+
+@pytest.mark.parametrize(
+    ("local", "remote", "families"),
+    [
+        (None, None, (4, 6)),
+        ("10.0.0.1", None, (4,)),
+        (None, "::/0", (6,)),
+        ("10.0.0.1", "10.0.0.0/8", (4,)),
+    ],
+)
+def test_families_follow_from_the_places(local, remote, families):
+    """Only the families that can match are traced."""
+    made = validate(Options(), local and place(local), remote and place(remote))
+    assert made.families == families
+    assert made.local == (local and ip_network(local))
+    assert made.remote == (remote and ip_network(remote))
+
+
+def test_mixed_families():
+    """An IPv4 and an IPv6 address never meet."""
+    with pytest.raises(OptionError, match="of different families; give two"):
+        validate(Options(), place("10.0.0.1"), place("::1"))
+
+
+def test_zone_names_the_interface():
+    """The zone of an address is the interface, and must not contradict it."""
+    zoned = place("fe80::1%eth0")
+    assert validate(Options(), zoned, None).interface == "eth0"
+    assert validate(Options(interface="eth0"), None, zoned).interface == "eth0"
+    with pytest.raises(OptionError, match="%eth0 of an address is not the interface eth1"):
+        validate(Options(interface="eth1"), zoned, None)
+    with pytest.raises(OptionError, match="%eth1 of an address is not the interface eth0"):
+        validate(Options(), zoned, place("fe80::2%eth1"))
+
+
+def test_threshold_without_complete_echoes():
+    """A threshold has no meaning where complete echoes are not asked for."""
+    with pytest.raises(OptionError, match="give one of them"):
+        validate(Options(only_incomplete=True, latency_ns=1), None, None)
+
+
+def test_options_do_not_change():
+    """Nobody can change what was checked."""
+    with pytest.raises(AttributeError):
+        Options().count = 3
