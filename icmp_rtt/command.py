@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The COMMAND that a run is about: started, told to end, and asked how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from icmp_rtt.errors import IcmpRttError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ("Command", "CommandError")
+
+# Ctrl-C reaches the command by way of the terminal as well; only if that did
+# not end it within this time, the signal was meant for us alone and is passed on.
+_GRACE_NS = 500_000_000
+
+
+class CommandError(IcmpRttError):
+    """The command cannot be started; the exit status is the one a shell gives."""
+
+    def __init__(self, name: str, error: OSError) -> None:
+        super().__init__(f"cannot run {name!r}: {(error.strerror or str(error)).lower()}")
+        self.exit_status = 127 if isinstance(error, FileNotFoundError) else 126
+
+
+class Command:
+    """A child process: a context manager that leaves no child behind unsignalled.
+
+    Args:
+        words: the program, looked up in PATH, and its arguments.
+
+    Raises:
+        CommandError: on entry, if it cannot be started.
+    """
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self._words = words
+        self._pid = 0
+        self._status: int | None = None
+        self._interrupt_at_ns: int | None = None
+
+    def __enter__(self) -> Command:
+        # Python ignores these two; a child would inherit that.
+        ignored = [signal.SIGPIPE, signal.SIGXFSZ]
+        try:
+            self._pid = os.posix_spawnp(self._words[0], self._words, os.environ, setsigdef=ignored)
+        except OSError as error:
+            raise CommandError(self._words[0], error) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.exit_status() is None:
+            self._send(signal.SIGTERM)
+
+    def exit_status(self) -> int | None:
+        """As a shell gives it (128 + number for a signal), None while the command runs.
+
+        Passes a pending interrupt on when its time has come.
+        """
+        if self._status is None:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                code = os.waitstatus_to_exitcode(status)
+                self._status = code if code >= 0 else 128 - code
+        due = self._interrupt_at_ns
+        if self._status is None and due is not None and time.monotonic_ns() >= due:
+            self._interrupt_at_ns = None
+            self._send(signal.SIGINT)
+        return self._status
+
+    def interrupt(self) -> None:
+        """Tell the command to end, as Ctrl-C would."""
+        self._send(signal.SIGINT)
+
+    def pass_on(self, number: int) -> None:
+        """Tell the command to end, as signal ``number`` told us."""
+        if number == signal.SIGINT:
+            self._interrupt_at_ns = time.monotonic_ns() + _GRACE_NS
+        else:
+            self._send(number)
+
+    def _send(self, number: int) -> None:
+        if self._status is None:
+            os.kill(self._pid, number)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where things lie in a record of the kernel side.
+
+All of it is read from the BTF of the object that makes the records; what the
+values mean is the decoder's business.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from icmp_rtt.errors import ObjectError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from icmp_rtt.kernel.btf import Btf, StructLayout
+
+    Values = tuple[Any, ...]
+
+__all__ = ("RecordLayout",)
+
+# Members of struct icmp_rtt_event by what is taken at once, in this order.
+_FIXED = ("family", "direction", "outcome", "id", "seq", "netns", "drop_side", "error_ts_ns")
+_DROP = ("drop_reason", "drop_ip", "drop_ts_ns", "drop_hook")
+_ERROR = ("error_type", "error_code", "error_ts_ns")
+_SIDE = ("pid", "comm", "ifname", "ifindex")
+# The first member that a record without stacks does not have.
+_FIRST_OF_STACKS = "stack_bytes"
+
+
+class RecordLayout:
+    """The layout of the records of one object.
+
+    Args:
+        btf: of that object.
+        stacks: whether the records carry stacks.
+
+    Raises:
+        ObjectError: the object lacks a type or member that is needed.
+
+    Attributes:
+        size: of a record in bytes.
+        hooks: how many there are.
+        unpack: makes a tuple of all the numbers of a record.
+        fixed, drop, error: pick members out of that tuple.
+        ts_ns, skb, cpu, probe: slices of that tuple with a number for each hook.
+        local, remote, error_from: slices of the record.
+        sides: slices of the record, by enum icmp_rtt_side_index.
+        stack_bytes: as ts_ns, in records with stacks.
+        stacks: a slice of that tuple for each hook; none in records without stacks.
+        address_size: of one entry of a stack, in bytes.
+    """
+
+    def __init__(self, btf: Btf, stacks: bool) -> None:
+        event = btf.struct("icmp_rtt_event")
+        try:
+            self._read(event, stacks)
+        except KeyError as error:
+            raise ObjectError(
+                f"the BPF object does not fit this program: its records have no {error.args[0]};"
+                " reinstall icmp-rtt"
+            ) from error
+
+    def side(self, raw: bytes) -> tuple[int, bytes, bytes, int]:
+        """The pid, comm, ifname and ifindex of a side; the names without their padding."""
+        pid, comm, ifname, ifindex = self._pick_side(self._unpack_side(raw))
+        return pid, comm.partition(b"\0")[0], ifname.partition(b"\0")[0], ifindex
+
+    def _read(self, event: StructLayout, stacks: bool) -> None:
+        fields = event.fields
+        layout = event.format(stop=None if stacks else _FIRST_OF_STACKS)
+        where = {name: index for index, name in enumerate(layout.names)}
+        self.size = layout.size
+        self.hooks = fields["ts_ns"].count
+        self.unpack: Callable[[bytes], Values] = Struct(layout.format).unpack
+
+        def numbers(name: str, first: str, count: int) -> slice:
+            index = where[f"{name}{first}"]
+            return slice(index, index + count)
+
+        self.fixed = _picker(where, _FIXED)
+        self.drop = _picker(where, _DROP)
+        self.error = _picker(where, _ERROR)
+        self.ts_ns = numbers("ts_ns", "[0]", self.hooks)
+        self.skb = numbers("skb", "[0]", self.hooks)
+        self.cpu = numbers("cpu", "[0]", self.hooks)
+        self.probe = numbers("probe", "[0]", self.hooks)
+        self.local = _bytes_of(event, "local")
+        self.remote = _bytes_of(event, "remote")
+        self.error_from = _bytes_of(event, "error_from")
+        self._read_sides(event)
+        self.address_size = fields["stack"].size
+        self.stack_bytes = numbers(_FIRST_OF_STACKS, "[0]", self.hooks) if stacks else slice(0)
+        depth = fields["stack"].count // self.hooks
+        self.stacks = tuple(
+            numbers("stack", f"[{hook}][0]", depth) for hook in range(self.hooks if stacks else 0)
+        )
+
+    def _read_sides(self, event: StructLayout) -> None:
+        sides = event.fields["side"]
+        if sides.struct is None:
+            raise KeyError("side")
+        layout = sides.struct.format()
+        self._unpack_side: Callable[[bytes], Values] = Struct(layout.format).unpack
+        self._pick_side = _picker({name: i for i, name in enumerate(layout.names)}, _SIDE)
+        self.sides = tuple(
+            slice(sides.offset + index * sides.size, sides.offset + (index + 1) * sides.size)
+            for index in range(sides.count)
+        )
+
+
+def _picker(where: dict[str, int], names: tuple[str, ...]) -> Callable[[Values], Values]:
+    return itemgetter(*[where[name] for name in names])
+
+
+def _bytes_of(event: StructLayout, name: str) -> slice:
+    field = event.fields[name]
+    return slice(field.offset, field.offset + field.size * field.count)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a run is made of, as text: the block before the first report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from icmp_rtt.model import RX, STAGE_COUNT, TX, stage_of_hook
+from icmp_rtt.report.escape import printable_text
+from icmp_rtt.report.text import LABEL_WIDTH, stage_label
+
+if TYPE_CHECKING:
+    from icmp_rtt.model import PlannedProbe, Start
+    from icmp_rtt.options import Network, Options
+
+__all__ = ("directions", "start_text")
+
+
+def start_text(start: Start, options: Options) -> str:
+    """The block, with a line feed at the end."""
+    local, remote = _plain(options.local), _plain(options.remote)
+    lines = [
+        "=== Kernel ICMP RTT Tracer ===",
+        f"Trace Direction: {options.direction.upper()}",
+        f"SRC_IP_FILTER (Local IP): {local}{_hexadecimal(options.local)}",
+        f"DST_IP_FILTER (Remote IP): {remote}{_hexadecimal(options.remote)}",
+        f"Monitoring interface: {_interface(start)}",
+    ]
+    if options.netns is not None:
+        netns = printable_text(options.netns)
+        lines.append(f"Network namespace: {netns} (inode {start.netns})")
+    if options.latency_ns:
+        lines.append(f"Minimum RTT: {options.latency_ns / 1e6:g} ms")
+    if options.only_incomplete:
+        lines.append("Reporting incomplete echoes only")
+    for direction in directions(options):
+        for family in start.families:
+            lines += _stages(start, direction, family)
+    lines += [f"Note: {printable_text(note)}" for note in start.notes]
+    about = f"src={local}, dst={remote}, dir={options.direction}"
+    lines += ["", f"Tracing ICMP RTT ({about}) ... Hit Ctrl-C to end.", ""]
+    return "\n".join(lines)
+
+
+def directions(options: Options) -> tuple[str, ...]:
+    """The directions that are traced."""
+    return (TX, RX) if options.direction == "both" else (options.direction,)
+
+
+def _plain(network: Network | None) -> str:
+    """An address as such, a prefix with its length."""
+    if network is None:
+        return "any"
+    if network.prefixlen == network.max_prefixlen:
+        return str(network.network_address)
+    return str(network)
+
+
+def _hexadecimal(network: Network | None) -> str:
+    if network is None:
+        return ""
+    digits = network.max_prefixlen // 4
+    address = f"0x{int(network.network_address):0{digits}x}"
+    if network.prefixlen == network.max_prefixlen:
+        return f" ({address})"
+    return f" ({address}, mask 0x{int(network.netmask):0{digits}x})"
+
+
+def _interface(start: Start) -> str:
+    if start.interface is None:
+        return "all"
+    name, ifindex = start.interface
+    return f"{printable_text(name)} (ifindex {ifindex})"
+
+
+def _stages(start: Start, direction: str, family: int) -> list[str]:
+    """What stands for each stage, unless each is stamped at the function it is named after."""
+    planned: dict[int, list[PlannedProbe]] = {}
+    for probe in start.probes:
+        if probe.family == family:
+            planned.setdefault(stage_of_hook(probe.hook, direction), []).append(probe)
+    if all(_is_canonical(probes) for probes in planned.values()):
+        return []
+    lines = [f"Probes ({direction.upper()}, IPv{family}, {start.backend}, kernel {start.kernel}):"]
+    for stage in range(STAGE_COUNT):
+        if stage in planned:
+            label = stage_label(stage, planned[stage][0].name)
+            places = " ".join(probe.probe for probe in planned[stage] if probe.probe is not None)
+            lines.append(f"  Stage {stage} ({label:<{LABEL_WIDTH}}): {places or 'not covered'}")
+    return lines
+
+
+def _is_canonical(probes: list[PlannedProbe]) -> bool:
+    return all(
+        probe.probe is not None and probe.probe.partition(":")[2] == probe.name for probe in probes
+    )

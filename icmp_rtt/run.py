@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A run: what an attached tracer sees becomes reports, until it is time to end."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from icmp_rtt.model import COMPLETE
+from icmp_rtt.report.summary import loss_warnings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from icmp_rtt.command import Command
+    from icmp_rtt.model import Echo
+    from icmp_rtt.options import Options
+    from icmp_rtt.signals import Signals
+    from icmp_rtt.tracer import Tracer
+
+__all__ = ("run",)
+
+# How long to wait for records at a time: a signal that arrives right before
+# the wait is not seen until the wait is over.
+_POLL_MS = 100
+# Reports that are written at once: bounds the memory that a flood takes.
+_BATCH = 256
+
+
+def run(
+    tracer: Tracer,
+    options: Options,
+    signals: Signals,
+    write: Callable[[str], None],
+    warn: Callable[[str], None],
+    idle: Callable[[], None],
+) -> int:
+    """Report what an attached tracer sees until it is time to end.
+
+    Args:
+        write: takes the reports.
+        warn: takes what was lost.
+        idle: called now and then; raises if nobody wants reports any more.
+
+    Returns:
+        The exit status of the command, if there is one, or 0.
+    """
+    gc.freeze()  # what the start has left behind lives on: no need to look through it again
+    reports = _Reports(tracer, options, write)
+    status = 0
+    if options.command:
+        from icmp_rtt.command import Command
+
+        with Command(options.command) as command:
+            status = _Watch(tracer, options, signals, reports, idle).command(command)
+    else:
+        _Watch(tracer, options, signals, reports, idle).until_over()
+    reports.take(tracer.finish())
+    counters = tracer.counters()
+    reports.end(counters)
+    for warning in loss_warnings(counters):
+        warn(warning)
+    return status
+
+
+class _Reports:
+    """Turns records into reports, up to --count of them."""
+
+    def __init__(self, tracer: Tracer, options: Options, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._decode = tracer.decoder.echo
+        self._count = options.count
+        self._reported = 0
+        self._surplus = 0  # complete echoes that came after the last one asked for
+        self._json = options.format == "json"
+        self._render = self._begin(tracer, options)
+
+    @property
+    def full(self) -> bool:
+        """Whether as many were reported as were asked for."""
+        return self._count is not None and self._reported >= self._count
+
+    def take(self, records: Sequence[bytes]) -> None:
+        """Report what ``records`` hold."""
+        room = len(records) if self._count is None else self._count - self._reported
+        decode, render = self._decode, self._render
+        for begin in range(0, min(room, len(records)), _BATCH):
+            batch = records[begin : min(begin + _BATCH, room)]
+            self._write("".join([render(decode(record)) for record in batch]))
+            self._reported += len(batch)
+        self._surplus += sum(decode(record).outcome == COMPLETE for record in records[room:])
+
+    def end(self, counters: dict[str, int]) -> None:
+        """Write the summary; what --count kept from being reported is not called reported."""
+        if self._count is not None and "reported" in counters:
+            counters["reported"] -= self._surplus
+            counters["beyond_count"] = self._surplus
+        if self._json:
+            from icmp_rtt.report.jsonl import summary_line
+
+            self._write(summary_line(counters))
+        else:
+            from icmp_rtt.report.summary import summary_text
+
+            self._write(summary_text(counters, self._reported))
+
+    def _begin(self, tracer: Tracer, options: Options) -> Callable[[Echo], str]:
+        """Write what the run is made of, and choose the renderer."""
+
+        def drop_reason(number: int) -> str | None:
+            return tracer.drop_reasons.get(number)  # read from kernel BTF when first asked for
+
+        # An event is stamped in CLOCK_MONOTONIC, and shown in wall clock time.
+        offset_ns = time.time_ns() - time.monotonic_ns()
+        if self._json:
+            from icmp_rtt.report.jsonl import JsonLines, start_line
+
+            self._write(start_line(tracer.start, options))
+            return JsonLines(tracer.symbols, drop_reason, offset_ns).echo
+        from icmp_rtt.report.start import start_text
+        from icmp_rtt.report.text import TextReport
+
+        self._write(start_text(tracer.start, options))
+        return TextReport(tracer.symbols, drop_reason, offset_ns, options.timeout_ns).echo
+
+
+class _Watch:
+    """Polls the tracer until it is time to end; the clock of --duration runs from here."""
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        options: Options,
+        signals: Signals,
+        reports: _Reports,
+        idle: Callable[[], None],
+    ) -> None:
+        self._tracer = tracer
+        self._timeout_ns = options.timeout_ns
+        self._signals = signals
+        self._reports = reports
+        self._idle = idle
+        duration_ns = options.duration_ns
+        self._end_ns = None if duration_ns is None else time.monotonic_ns() + duration_ns
+
+    def until_over(self) -> None:
+        """Until a signal, --count or --duration."""
+        while not self._over():
+            self._poll(self._end_ns)
+
+    def command(self, command: Command) -> int:
+        """Until the command ends and its echoes have been answered, or as ``until_over``.
+
+        In the latter case the command is told to end, and waited for.
+
+        Returns:
+            The command's exit status.
+        """
+        passed_on = None
+        while (status := command.exit_status()) is None:
+            number = self._signals.number
+            if number is not None and number != passed_on:
+                command.pass_on(number)
+                passed_on = number
+            elif passed_on is None and self._over():
+                command.interrupt()
+                passed_on = signal.SIGINT
+            self._poll(self._end_ns if passed_on is None else None)
+        if not self._over():
+            self._settle()
+        return status
+
+    def _settle(self) -> None:
+        """Wait until nothing is under way, at most for what --timeout gives an echo."""
+        end_ns = time.monotonic_ns() + self._timeout_ns
+        late = False
+        # The poll after the end is what finds the last echoes given up.
+        while not late and not self._over() and self._tracer.in_flight():
+            late = time.monotonic_ns() >= end_ns
+            self._poll(end_ns)
+
+    def _over(self) -> bool:
+        if self._signals.number is not None or self._reports.full:
+            return True
+        return self._end_ns is not None and time.monotonic_ns() >= self._end_ns
+
+    def _poll(self, end_ns: int | None) -> None:
+        """Report what comes within a short while, shorter if ``end_ns`` is near."""
+        wait_ms = _POLL_MS
+        if end_ns is not None:
+            left_ms = (end_ns - time.monotonic_ns()) // 1_000_000 + 1
+            wait_ms = max(0, min(_POLL_MS, left_ms))
+        self._reports.take(self._tracer.poll(wait_ms))
+        self._idle()

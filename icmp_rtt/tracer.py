@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The tracer: programs attached, records and counters out, everything gone at the end.
+
+Knows when a session is given up, and nothing of what a record means to a user.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections import Counter
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from icmp_rtt import netns, stages
+from icmp_rtt.decode import Decoder
+from icmp_rtt.errors import LibbpfError, RequirementError
+from icmp_rtt.kernel.libbpf import Libbpf
+from icmp_rtt.kernel.ringbuf import RingBuffer
+from icmp_rtt.kernel.symbols import Symbols
+from icmp_rtt.loader import Loader, Refused, object_path, words
+from icmp_rtt.model import PlannedProbe, Start
+from icmp_rtt.plan import choose
+from icmp_rtt.survey import check_privileges, family_bits, refuse, refused_everything, survey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from icmp_rtt.kernel.bpfobject import Link, Object
+    from icmp_rtt.kernel.maps import Map
+    from icmp_rtt.options import Network, Options
+    from icmp_rtt.plan import Plan
+    from icmp_rtt.survey import Survey
+
+__all__ = ("Tracer",)
+
+_DIRECTIONS = {"tx": 1, "rx": 2, "both": 3}
+_SESSION_MAPS = {4: "sessions_v4", 6: "sessions_v6"}
+# Sessions are looked through this often for those past --timeout, and four
+# times in that time if it is shorter than that.
+_SWEEP_NS = 100_000_000
+
+
+class Tracer:
+    """A context manager: inside it every probe of the plan is attached.
+
+    Args:
+        warn: takes what the user should know though the run goes on.
+
+    Attributes:
+        start: what the run is made of.
+        decoder: makes echoes of the records.
+        symbols: names of kernel functions, read when first asked for.
+
+    Raises (on entering):
+        IcmpRttError: in one line what this host, the options or the files lack.
+    """
+
+    start: Start
+    decoder: Decoder
+
+    def __init__(self, options: Options, warn: Callable[[str], None]) -> None:
+        self._options = options
+        self._warn = warn
+        self.symbols = Symbols()
+        self._links: dict[str, Link] = {}
+        self._object: Object | None = None
+        self._expired = 0
+        self._elsewhere = 0
+        self._in_flight = 0
+        self._misses: int = 0
+        self._swept_ns = 0
+
+    def __enter__(self) -> Tracer:
+        try:
+            self._begin()
+        except LibbpfError as error:
+            self._close()
+            raise refused_everything(error) from error
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def poll(self, timeout_ms: int) -> list[bytes]:
+        """Records of echoes that ended, then sessions past --timeout, waiting if there are none."""
+        records = self._ring.poll(timeout_ms)
+        now_ns = time.monotonic_ns()
+        if now_ns - self._swept_ns >= min(_SWEEP_NS, self._options.timeout_ns // 4):
+            self._swept_ns = now_ns
+            records += self._give_up(now_ns)
+        return records
+
+    def in_flight(self) -> int:
+        """How many sessions are under way."""
+        return sum(len(sessions.keys()) for sessions in self._sessions.values())
+
+    def finish(self) -> list[bytes]:
+        """Detach every probe, and return what was still to be read."""
+        for link in self._links.values():
+            self._misses += link.missed() or 0
+        for name in self._links:
+            self._misses += self._loaded.programs[name].info().recursion_misses or 0
+        for link in self._links.values():
+            link.close()
+        records: list[bytes] = []
+        while more := self._ring.consume():
+            records += more
+        self._leave_in_flight()
+        return records
+
+    def counters(self) -> dict[str, int]:
+        """Everything counted, by the names of the summary; final after ``finish``."""
+        raw = self._raw_counters()
+        elsewhere = raw.pop("other_interface") + self._elsewhere
+        restarted = raw.pop("restarted")
+        first = {
+            "requests": raw.pop("requests") - elsewhere,
+            "replies": raw.pop("replies"),
+            "complete": raw.pop("complete"),
+            "incomplete": self._expired + restarted,
+            "in_flight": self._in_flight,
+            "refused": raw.pop("refused"),
+            "reported": raw.pop("reported"),
+            "below_threshold": raw.pop("below_threshold"),
+            "unasked": raw.pop("unasked"),
+            "events_lost": raw.pop("events_lost"),
+            "incomplete_lost": raw.pop("restarted_lost"),
+        }
+        return {**first, **raw, "other_interface": elsewhere, "probe_misses": self._misses}
+
+    @cached_property
+    def drop_reasons(self) -> dict[int, str]:
+        """Names of the kernel's drop reasons; empty where it gives none."""
+        return self._survey.kernel.drop_reasons
+
+    # ------------------------------------------------------------ start
+
+    def _begin(self) -> None:
+        options = self._options
+        check_privileges()
+        loader = Loader(
+            Libbpf(options.libbpf, options.verbose), object_path(options.object), options.btf
+        )
+        self._where = self._namespace()
+        self._survey = survey(options, loader, self.symbols)
+        plan = self._attach(loader)
+        self._ring = RingBuffer(loader.lib, self._loaded.maps["events"].fd)
+        self._sessions: dict[int, Map] = {
+            family: self._loaded.maps[_SESSION_MAPS[family]] for family in options.families
+        }
+        self._layout(loader)
+        self.decoder = Decoder(loader.btf, stages.NAMES, plan.labels, options.stacks)
+        self.start = self._describe(plan)
+
+    def _namespace(self) -> tuple[int, int]:
+        """Inode of the only namespace looked at and index of the only device; 0: any."""
+        options = self._options
+        path = None if options.netns is None else netns.path_of(options.netns)
+        inode = netns.inode_of(path) if path or options.interface else 0
+        index = netns.device_index(options.interface, path) if options.interface else 0
+        return inode, index
+
+    def _attach(self, loader: Loader) -> Plan:
+        """Load and attach the plan; what is refused only now makes it a poorer one."""
+        found: Survey = self._survey
+        facts, plan = found.facts, found.plan
+        while plan.useful:
+            programs = [*plan.programs, stages.DROP_PROBE.program]
+            if stages.DROP_PROBE.program in facts.refused:
+                programs.pop()
+            try:
+                self._object = loader.load(
+                    programs,
+                    self._options.families,
+                    self._config(plan, found),
+                    self._options.max_sessions,
+                )
+                self._links = loader.attach(self._object, programs)
+                return plan
+            except Refused as refused:
+                self._close()
+                facts = refuse(facts, refused, programs)
+                plan = choose(plan.backend, self._options.families, facts)
+                last = refused.error
+        backend, self._survey = plan.backend, found
+        following = _after(backend) if self._options.backend == "auto" else None
+        if following is None:
+            raise RequirementError(
+                f"the kernel refuses the {backend} back end: {last}; 'icmp-rtt check' tells more",
+                last.log,
+            )
+        self._survey = found._replace(
+            plan=choose(following, self._options.families, facts),
+            facts=facts,
+            passed_over=(*found.passed_over, f"{backend}: {last}"),
+        )
+        return self._attach(loader)
+
+    def _config(self, plan: Plan, found: Survey) -> dict[str, int | tuple[int, ...]]:
+        options = self._options
+        local, local_mask = _prefix(options.local)
+        remote, remote_mask = _prefix(options.remote)
+        inode, index = self._where
+        return {
+            "local": local,
+            "local_mask": local_mask,
+            "remote": remote,
+            "remote_mask": remote_mask,
+            "min_rtt_ns": options.latency_ns,
+            "netns": inode,
+            "ifindex": index,
+            "families": family_bits(options.families),
+            "directions": _DIRECTIONS[options.direction],
+            "stacks": int(options.stacks),
+            "only_incomplete": int(options.only_incomplete),
+            "typed_headers": int(found.kernel.typed_headers),
+            "drop_reasons": int(bool(found.kernel.drop_reasons)),
+            "rx_open": plan.rx_open,
+            "tx_close": plan.tx_close,
+            "rx_close": plan.rx_close,
+        }
+
+    def _describe(self, plan: Plan) -> Start:
+        options = self._options
+        probes = []
+        for (family, hook), chosen in plan.probes.items():
+            name = stages.NAMES[family][hook]
+            if not chosen:
+                probes.append(PlannedProbe(hook, family, name, None))
+            probes += [PlannedProbe(hook, family, name, probe.label) for probe in chosen]
+        inode, index = self._where
+        return Start(
+            os.uname().release,
+            plan.backend,
+            tuple(probes),
+            (options.interface, index) if options.interface else None,
+            inode,
+            options.families,
+            (*self._survey.passed_over, *plan.notes),
+        )
+
+    # --------------------------------------------------------- sessions
+
+    def _layout(self, loader: Loader) -> None:
+        event = loader.btf.struct("icmp_rtt_event").fields
+        self._stamps = struct.Struct("=6Q")
+        self._stamps_at = event["ts_ns"].offset
+        self._xmit_recv_at = self._stamps_at + 2 * 8
+        self._other_at = event["other_interface"].offset
+        self._counter_names = [
+            name.partition("_")[2].lower()
+            for name in loader.btf.enum("icmp_rtt_counter")
+            if name != "COUNTER_COUNT"
+        ]
+
+    def _is_elsewhere(self, value: bytes) -> bool:
+        """As elsewhere() of session.bpf.h: it passed by other devices than the one asked for."""
+        if not self._where[1] or not value[self._other_at]:
+            return False
+        return not any(value[self._xmit_recv_at : self._xmit_recv_at + 16])
+
+    def _give_up(self, now_ns: int) -> list[bytes]:
+        """Sessions past --timeout, which are ours once the kernel has let us delete them."""
+        oldest_ns = now_ns - self._options.timeout_ns
+        given_up = []
+        for sessions in self._sessions.values():
+            for key, value in sessions.items():
+                stamps = [ts for ts in self._stamps.unpack_from(value, self._stamps_at) if ts]
+                if not stamps or min(stamps) > oldest_ns or not sessions.delete(key):
+                    continue
+                self._loaded.maps["given_up"].update(key.ljust(44, b"\0"), b"\1")
+                if self._is_elsewhere(value):
+                    self._elsewhere += 1
+                else:
+                    self._expired += 1
+                    given_up.append((min(stamps), value))
+        return [value for _, value in sorted(given_up, key=lambda pair: pair[0])]
+
+    def _leave_in_flight(self) -> None:
+        for sessions in self._sessions.values():
+            for _, value in sessions.items():
+                if self._is_elsewhere(value):
+                    self._elsewhere += 1
+                else:
+                    self._in_flight += 1
+
+    def _raw_counters(self) -> Counter[str]:
+        total: Counter[str] = Counter(dict.fromkeys(self._counter_names, 0))
+        per_cpu = self._loaded.maps["counters"]
+        for cpu in range(per_cpu.max_entries):
+            value = per_cpu.lookup(struct.pack("=I", cpu)) or b""
+            counts = struct.unpack(f"={len(value) // 8}Q", value)
+            for name, count in zip(self._counter_names, counts):
+                total[name] += count
+        return total
+
+    @property
+    def _loaded(self) -> Object:
+        if self._object is None:
+            raise RuntimeError("the tracer has not been entered")
+        return self._object
+
+    def _close(self) -> None:
+        ring = self.__dict__.pop("_ring", None)
+        if ring is not None:
+            ring.close()
+        if self._object is not None:
+            self._object.close()
+            self._object = None
+
+
+def _prefix(network: Network | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if network is None:
+        return (0,) * 4, (0,) * 4
+    return words(network.network_address.packed), words(network.netmask.packed)
+
+
+def _after(backend: str) -> str | None:
+    order = list(stages.BACKENDS)
+    rest = order[order.index(backend) + 1 :]
+    return rest[0] if rest else None

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command that a run is about: its start, its end, and its status."""
+
+import signal
+import time
+
+import pytest
+
+from icmp_rtt import command
+from icmp_rtt.command import Command, CommandError
+
+
+def wait(child):
+    """The exit status, once there is one."""
+    deadline = time.monotonic() + 10
+    while (status := child.exit_status()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    return status
+
+
+def shell(script):
+    """A shell that runs a script."""
+    return Command(("sh", "-c", script))
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [("exit 0", 0), ("exit 3", 3), ("kill -TERM $$", 143), ("kill -KILL $$", 137)],
+)
+def test_status(script, status):
+    """The status is the one a shell would give."""
+    with shell(script) as child:
+        assert wait(child) == status
+        assert child.exit_status() == status
+
+
+@pytest.mark.parametrize(
+    ("word", "status", "cause"),
+    [("/nonexistent/x", 127, "no such file or directory"), ("/dev/null", 126, "permission denied")],
+)
+def test_cannot_start(word, status, cause):
+    """A command that cannot be started is named, with the status a shell would give."""
+    with pytest.raises(CommandError) as caught, Command((word,)):
+        pass
+    assert str(caught.value) == f"cannot run {word!r}: {cause}"
+    assert caught.value.exit_status == status
+
+
+def test_interrupt():
+    """An interrupt ends the command as Ctrl-C would."""
+    with shell("exec sleep 10") as child:
+        assert child.exit_status() is None
+        child.interrupt()
+        assert wait(child) == 130
+
+
+def test_pass_on_sigterm():
+    """SIGTERM is passed on at once."""
+    with shell("exec sleep 10") as child:
+        child.pass_on(signal.SIGTERM)
+        assert wait(child) == 143
+
+
+def test_pass_on_sigint_after_grace(monkeypatch):
+    """SIGINT is passed on only if the command does not end by itself in time."""
+    monkeypatch.setattr(command, "_GRACE_NS", 20_000_000)
+    with shell("exec sleep 10") as child:
+        begin = time.monotonic()
+        child.pass_on(signal.SIGINT)
+        assert wait(child) == 130
+        assert time.monotonic() - begin >= 0.02
+
+
+def test_no_child_left_running():
+    """Leaving the context ends a command that still runs."""
+    with shell("exec sleep 10") as child:
+        pass
+    assert wait(child) == 143
+
+
+def test_pipe_signal_is_back():
+    """The command dies of a closed pipe as it should: Python's own setting is not inherited."""
+    with shell("kill -PIPE $$; exit 0") as child:
+        assert wait(child) == 141

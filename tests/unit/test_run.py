@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A run from its start to its summary, on a tracer that is none."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+from fakes import FakeTracer
+from samples import number, record
+
+from icmp_rtt.cli import main
+from icmp_rtt.errors import RequirementError
+
+ECHO = record()
+OPEN = record(hooks=(0, 1, 2), outcome=number("OUTCOME_OPEN"))
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs the command on a fake tracer: exit status, stdout, stderr."""
+
+    def run(tracer, *words):
+        status = main(words, tracer)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def kill(number=signal.SIGINT, records=()):
+    """A batch in the middle of which a signal arrives."""
+
+    def batch():
+        os.kill(os.getpid(), number)
+        return records
+
+    return batch
+
+
+def json_lines(out):
+    """All lines, parsed."""
+    return [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_cleanly(run, number):
+    """A signal ends a run with everything that was seen, a summary, and status 0."""
+    counters = {"requests": 4, "reported": 4}
+    tracer = FakeTracer([(), [ECHO], kill(number, [ECHO, ECHO])], last=[ECHO], counters=counters)
+    status, out, err = run(tracer, "--src-ip", "192.168.1.10")
+    assert (status, err) == (0, "")
+    assert tracer.log == ["attached", "poll", "poll", "poll", "finish", "closed"]
+    assert out.startswith("=== Kernel ICMP RTT Tracer ===\n")
+    assert out.count("=== ICMP RTT Trace: ") == 4
+    assert out.endswith("====\n\nSummary: requests=4 reported=4\n")
+
+
+def test_json(run):
+    """In JSON, every line is an object: start, echoes, summary."""
+    tracer = FakeTracer([[ECHO, OPEN], kill()], counters={"requests": 2})
+    status, out, err = run(tracer, "--format", "json")
+    assert (status, err) == (0, "")
+    lines = json_lines(out)
+    assert [line["type"] for line in lines] == ["start", "echo", "echo", "summary"]
+    assert [line["outcome"] for line in lines[1:3]] == ["complete", "incomplete"]
+    assert lines[3]["counters"] == {"requests": 2}
+    seconds = time.mktime(time.strptime(lines[1]["time"][:19], "%Y-%m-%dT%H:%M:%S"))
+    assert seconds > 0
+
+
+def test_nothing_reported(run):
+    """A run without a report says why, by its counters."""
+    tracer = FakeTracer([kill()], counters={"requests": 0, "other_address": 46})
+    _, out, _ = run(tracer)
+    assert out.splitlines()[-2:] == [
+        "Summary: requests=0 other_address=46",
+        "Nothing was reported; seen were: 46 between other addresses (--src-ip, --dst-ip).",
+    ]
+
+
+def test_count(run):
+    """A run ends after as many reports as were asked for; the rest is counted apart."""
+    counters = {"complete": 6, "reported": 6}
+    tracer = FakeTracer([[ECHO], [OPEN, ECHO, ECHO]], last=[ECHO, OPEN], counters=counters)
+    status, out, _ = run(tracer, "--count", "3", "--format", "json")
+    lines = json_lines(out)
+    assert status == 0
+    assert [line["type"] for line in lines] == ["start", "echo", "echo", "echo", "summary"]
+    assert lines[-1]["counters"] == {"complete": 6, "reported": 4, "beyond_count": 2}
+    assert tracer.log.count("poll") == 2
+
+
+def test_duration(run):
+    """A run ends after its duration."""
+    begin = time.monotonic()
+    status, _, _ = run(FakeTracer(), "--duration", "0.02")
+    assert status == 0
+    assert 0.02 <= time.monotonic() - begin < 5
+
+
+def test_options_reach_the_tracer(run):
+    """What the command line says is what the tracer gets."""
+    tracer = FakeTracer([kill()])
+    run(tracer, "--backend", "kprobe", "--disable-kernel-stacks", "--direction", "both")
+    options = tracer.options
+    assert (options.backend, options.stacks, options.direction) == ("kprobe", False, "both")
+
+
+def test_losses_and_warnings(run):
+    """What was lost, and what the tracer has to say, goes to stderr."""
+    tracer = FakeTracer([kill()], warnings=["no\x1b luck"], counters={"events_lost": 2})
+    status, out, err = run(tracer)
+    assert status == 0
+    assert err.splitlines() == [
+        r"icmp-rtt: warning: no\x1b luck",
+        "icmp-rtt: warning: 2 complete echoes lost: the ring buffer was full",
+    ]
+    assert "warning" not in out
+
+
+def test_drop_reasons_are_named(run):
+    """The kernel's name of a drop reason comes from the tracer."""
+    dropped = record(hooks=(0, 1), outcome=number("OUTCOME_OPEN"), drop_side=1, drop_reason=8)
+    _, out, _ = run(FakeTracer([[dropped], kill()]))
+    assert "(reason NETFILTER_DROP)" in out
+
+
+def sh(script):
+    """The words of a command."""
+    return ("--", "sh", "-c", script)
+
+
+def test_command_status_is_passed_on(run):
+    """The tool ends when its command does, with the command's status."""
+    tracer = FakeTracer()
+    status, out, _ = run(tracer, *sh("exit 7"))
+    assert status == 7
+    assert tracer.log[-2:] == ["finish", "closed"]
+    assert "Summary: " in out
+
+
+def test_command_starts_after_attaching(run, tmp_path):
+    """The command finds every probe attached and the start printed."""
+    tracer = FakeTracer()
+    mark = tmp_path / "mark"
+    tracer.poll = lambda timeout_ms: time.sleep(0.001) or []
+    run(tracer, *sh(f"touch {mark}"))
+    assert mark.exists()
+    failing = FakeTracer(fails=RequirementError("no BTF; get some"))
+    mark.unlink()
+    status, _, err = run(failing, *sh(f"touch {mark}"))
+    assert (status, err) == (1, "icmp-rtt: no BTF; get some\n")
+    assert not mark.exists()
+
+
+def test_echoes_under_way_are_waited_for(run):
+    """After the command's end, echoes under way still get their time, and no longer."""
+    tracer = FakeTracer(in_flight=[2, 1, 0])
+    before = []
+    tracer.finish = lambda: before.append(tracer.log.count("poll")) or []
+    status, _, _ = run(tracer, "--timeout", "100", *sh("exit 0"))
+    assert status == 0
+    assert tracer._in_flight == []
+    stuck = FakeTracer(in_flight=[1] * 1_000_000)
+    begin = time.monotonic()
+    run(stuck, "--timeout", "0.02", *sh("exit 0"))
+    assert 0.02 <= time.monotonic() - begin < 5
+    assert stuck._in_flight
+
+
+def test_last_echoes_given_up_are_reported(run):
+    """What times out at the very end of the wait is found by one more poll."""
+    tracer = FakeTracer(in_flight=[1] * 1_000_000)
+    begin = []
+
+    def poll(timeout_ms):
+        if tracer.log.count("late"):
+            return []
+        begin.append(time.monotonic())
+        if time.monotonic() - begin[0] > 0.03:  # after the deadline
+            tracer.log.append("late")
+            return [OPEN]
+        time.sleep(0.002)
+        return []
+
+    tracer.poll = poll
+    _, out, _ = run(tracer, "--timeout", "0.03", *sh("exit 0"))
+    assert out.count("Verdict: incomplete") == 1
+
+
+def test_command_that_cannot_start(run):
+    """A command that is not there is an error like any other; the tracer is closed."""
+    tracer = FakeTracer()
+    status, _, err = run(tracer, "--", "/nonexistent/ping")
+    assert status == 127
+    assert err == "icmp-rtt: cannot run '/nonexistent/ping': no such file or directory\n"
+    assert tracer.log[-1] == "closed"
+
+
+def test_signal_is_passed_on_to_the_command(run):
+    """A signal ends the command, whose status is passed on."""
+    status, out, _ = run(FakeTracer([kill(signal.SIGTERM)]), *sh("exec sleep 10"))
+    assert status == 143
+    assert "Summary: " in out
+
+
+def test_command_may_end_in_its_own_way(run, tmp_path):
+    """A command that minds the signal has its say; what it does meanwhile is still traced."""
+    ready = tmp_path / "ready"
+    script = f"trap 'exit 5' TERM; touch {ready}; while :; do sleep 0.01; done"
+
+    def batch():
+        while not ready.exists():
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return []
+
+    status, out, _ = run(FakeTracer([batch, [ECHO]]), *sh(script))
+    assert status == 5
+    assert out.count("=== ICMP RTT Trace: ") == 1
+
+
+def test_count_ends_the_command(run):
+    """Once enough was reported the command is interrupted."""
+    status, _, _ = run(FakeTracer([[ECHO]]), "--count", "1", *sh("exec sleep 10"))
+    assert status == 130
+
+
+def test_second_signal_does_not_wait(run):
+    """A command that does not mind the first signal is not waited for after the second."""
+    tracer = FakeTracer([kill(signal.SIGTERM), kill(signal.SIGTERM)])
+    status, _, _ = run(tracer, *sh("trap '' TERM; exec sleep 0.5"))
+    assert status == 130
+    assert tracer.log[-1] == "closed"
