@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command: runs what the command line asks for, and is the only place that prints.
+
+Reports go to stdout, everything else to stderr. Whatever happens, the user
+sees one line that says so; a traceback is for --verbose. Imports are inside the
+functions that need them: --help and bad usage are answered without the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from io import TextIOWrapper
+from typing import TYPE_CHECKING
+
+from icmp_rtt.errors import IcmpRttError
+from icmp_rtt.signals import Signals
+from icmp_rtt.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from icmp_rtt.options import Options
+    from icmp_rtt.tracer import Tracer
+
+    MakeTracer = Callable[[Options, Callable[[str], None]], Tracer]
+
+__all__ = ("main",)
+
+NAME = "icmp-rtt"
+_INTERRUPTED = 130  # what a shell gives for SIGINT
+
+
+class StdoutError(IcmpRttError):
+    """Reports cannot be written any more."""
+
+
+class Stdout:
+    """Where reports go: each ``write`` is there at once, or raises StdoutError."""
+
+    def __init__(self) -> None:
+        if sys.stdout is None:
+            raise StdoutError("stdout is closed; give the reports a place to go")
+        if isinstance(sys.stdout, TextIOWrapper):  # a name that its encoding lacks is no error
+            sys.stdout.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> None:
+        """Write all of ``text``."""
+        try:
+            self._write_all(text)
+        except BrokenPipeError:
+            self._abandon()
+            raise StdoutError("stdout was closed by its reader") from None
+        except OSError as error:
+            self._abandon()
+            cause = (error.strerror or str(error)).lower()
+            raise StdoutError(f"cannot write to stdout: {cause}") from error
+
+    @staticmethod
+    def _write_all(text: str) -> None:
+        """Every byte of it: an unbuffered stdout (PYTHONUNBUFFERED) drops what one write left."""
+        sys.stdout.flush()
+        try:
+            descriptor = sys.stdout.fileno()
+        except (OSError, ValueError):  # not a real file
+            sys.stdout.write(text)
+            return
+        rest = memoryview(text.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+        while rest:
+            try:
+                rest = rest[os.write(descriptor, rest) :]
+            except BlockingIOError:  # somebody made the pipe non-blocking
+                import select
+
+                select.select([], [descriptor], [])
+
+    def check_reader(self) -> None:
+        """Raise StdoutError if whoever read a pipe has gone, though nothing is to be written."""
+        import select
+
+        try:
+            descriptor = sys.stdout.fileno()
+        except (OSError, ValueError):  # not a real file
+            return
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        if any(event & select.POLLERR for _, event in poll.poll(0)):
+            self._abandon()
+            raise StdoutError("stdout was closed by its reader")
+
+    @staticmethod
+    def _abandon() -> None:
+        """Keep what is still buffered from failing once more at the interpreter's end."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def main(argv: Sequence[str] | None = None, make_tracer: MakeTracer | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: its arguments; those of the process if None.
+        make_tracer: stands in for ``icmp_rtt.tracer.Tracer``.
+
+    Returns:
+        The exit status.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    verbose = "--verbose" in (words[: words.index("--")] if "--" in words else words)
+    try:
+        with Signals() as signals:
+            return _run(words, signals, make_tracer)
+    except IcmpRttError as error:
+        _say(str(error))
+        if verbose and error.detail:
+            _say_more(error.detail)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except Exception as error:  # ours to explain, not the user's to read
+        _say(f"internal error: {type(error).__name__}: {error}; --verbose shows where")
+        if verbose:
+            import traceback
+
+            _say_more(traceback.format_exc())
+        return 1
+
+
+def _run(words: list[str], signals: Signals, make_tracer: MakeTracer | None) -> int:
+    from icmp_rtt.arguments import parse
+
+    stdout = Stdout()
+    request = parse(_program(), words)
+    if request.action == "help":
+        stdout.write(request.help)
+        return 0
+    if request.action == "version":
+        stdout.write(f"{NAME} {VERSION}\n")
+        return 0
+    if request.action == "check":
+        return _check(request.options, stdout)
+    from icmp_rtt.run import run
+
+    if make_tracer is None:
+        from icmp_rtt.tracer import Tracer
+
+        make_tracer = Tracer
+    with make_tracer(request.options, _warn) as tracer:
+        return run(tracer, request.options, signals, stdout.write, _warn, stdout.check_reader)
+
+
+def _check(options: Options, stdout: Stdout) -> int:
+    from icmp_rtt.check import check
+
+    lines, ok = check(options)
+    for line in lines:
+        stdout.write(f"{line}\n")
+    return 0 if ok else 1
+
+
+def _program() -> str:
+    """The name that we were called by."""
+    name = os.path.basename(sys.argv[0]) if sys.argv else ""
+    return name if name not in ("", "-c", "-m", "__main__.py") else NAME
+
+
+def _warn(message: str) -> None:
+    _say(f"warning: {message}")
+
+
+def _say(message: str) -> None:
+    """One message on stderr, in one line."""
+    _write_stderr(f"{_program()}: {message}")
+
+
+def _say_more(detail: str) -> None:
+    """The long story of a message, in as many lines as it has."""
+    for line in detail.rstrip("\n").split("\n"):
+        _write_stderr(line)
+
+
+def _write_stderr(line: str) -> None:
+    from icmp_rtt.report.escape import printable_text
+
+    try:
+        sys.stderr.write(f"{printable_text(line)}\n")
+        sys.stderr.flush()
+    except (OSError, AttributeError):  # closed, or was so from the start
+        pass

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Build the wheel: the Python package with the BPF object in it."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+HERE = Path(__file__).resolve().parent
+OBJECT = HERE / "icmp_rtt" / "data" / "icmp_rtt.bpf.o"
+
+
+def version() -> str:
+    """The version, read as text: nothing of the package needs to be importable here."""
+    text = (HERE / "icmp_rtt" / "version.py").read_text(encoding="utf-8")
+    found = re.search(r'^VERSION = "(.+)"$', text, re.MULTILINE)
+    if not found:
+        raise SystemExit("icmp_rtt/version.py: no line 'VERSION = \"...\"'")
+    return found.group(1)
+
+
+class BuildWithObject(build_py):
+    """Compiles the BPF object first, unless it is there already."""
+
+    def run(self) -> None:
+        if not OBJECT.exists():
+            for tool in ("make", "clang"):
+                if not shutil.which(tool):
+                    raise SystemExit(
+                        f"{OBJECT.name} is not built and there is no {tool} to build it: "
+                        f"install clang, llvm, libbpf-dev and make, or run 'make' elsewhere first"
+                    )
+            subprocess.run(["make", "-C", str(HERE), "build"], check=True)
+        super().run()
+
+
+setup(
+    name="icmp-rtt",
+    version=version(),
+    description="Where a ping's time goes inside the kernel, and where it stops",
+    license="GPL-2.0-only",
+    python_requires=">=3.9",
+    install_requires=["pyelftools>=0.27"],
+    packages=find_packages(include=["icmp_rtt", "icmp_rtt.*"]),
+    package_data={"icmp_rtt": ["data/*.o", "py.typed"]},
+    entry_points={
+        "console_scripts": [
+            "icmp-rtt = icmp_rtt.cli:main",
+            "kernel_icmp_rtt.py = icmp_rtt.cli:main",
+        ]
+    },
+    cmdclass={"build_py": BuildWithObject},
+    zip_safe=False,
+)
