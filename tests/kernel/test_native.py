@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What this host's own kernel lets the tool do: at least the tracepoint back end."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import LOCAL, PEER, assert_identities, sh, trace
+
+pytestmark = pytest.mark.native
+TRACEPOINTS = ("--backend", "tracepoint", "--disable-kernel-stacks")
+
+
+def test_tracepoint_back_end(veth):
+    """The device stages of every echo, and nothing made up for the others."""
+    run = trace(
+        *TRACEPOINTS,
+        "--src-ip",
+        LOCAL,
+        "--dst-ip",
+        PEER,
+        "--",
+        "ping",
+        "-c",
+        "23",
+        "-i",
+        "0.01",
+        PEER,
+    )
+    assert run.status == 0, run.stderr
+    assert len(run.echoes) == 23
+    for echo in run.echoes:
+        assert [stage["stage"] for stage in echo["stages"]] == [2, 3]
+        assert echo["path1_ns"] is None
+        assert 0 < echo["rtt_ns"] / 1e6 <= run.ping_ms[echo["seq"]] + 0.001
+    assert_identities(run)
+
+
+def test_flood_is_counted_to_the_last_echo(veth):
+    """Every one of 20,000 echoes is reported or counted."""
+    run = trace(
+        *TRACEPOINTS,
+        "--src-ip",
+        LOCAL,
+        "--",
+        "sh",
+        "-c",
+        f"exec ping -q -f -c 20000 {PEER} >/dev/null",
+    )
+    assert run.status == 0, run.stderr
+    assert run.counters["requests"] == 20000
+    assert run.counters["complete"] == 20000
+    assert len(run.echoes) == run.counters["reported"]
+    assert_identities(run)
+
+
+def test_command_status_is_passed_on(veth):
+    """The exit status is the command's."""
+    assert trace(*TRACEPOINTS, "--", "sh", "-c", "exit 7").status == 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_cleanly(veth, number):
+    """SIGINT and SIGTERM end a run with its summary and status 0."""
+    command = [sys.executable, "-m", "icmp_rtt", "--format", "json", *TRACEPOINTS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert json.loads(process.stdout.readline())["type"] == "start"
+        process.send_signal(number)
+        rest, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert json.loads(rest.splitlines()[-1])["type"] == "summary"
+
+
+def test_nothing_is_left_behind(veth):
+    """After starts, stops and kills no program, map or link is there that was not before."""
+
+    def objects():
+        """Programs, maps and links of the whole host; stopped ones go a moment later."""
+        return [
+            len(json.loads(sh(f"bpftool -j {what} show") or "[]"))
+            for what in ("prog", "map", "link")
+        ]
+
+    before = objects()
+    for turn in range(8):
+        command = [sys.executable, "-m", "icmp_rtt", "--format", "json", *TRACEPOINTS]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            process.stdout.readline()
+            process.send_signal(signal.SIGKILL if turn % 2 else signal.SIGINT)
+            process.communicate(timeout=30)
+    deadline = time.monotonic() + 20  # the kernel frees them when it comes to it
+    while objects() != before and time.monotonic() < deadline:
+        pass
+    assert objects() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("--src-ip", "10.77.0"), 2, "10.77.0"),
+        (("--src-ip", LOCAL, "--dst-ip", "::1"), 2, "different families"),
+        (("--interface", "nosuch0"), 2, "nosuch0"),
+        (("--latency-ms", "-1"), 2, "latency"),
+        (("--count", "0"), 2, "count"),
+        (("--object", "/dev/null"), 1, "/dev/null"),
+        (("--object", "/bin/true"), 1, "BPF"),
+        (("--btf", "/nonexistent"), 1, "/nonexistent"),
+        (("--libbpf", "/nonexistent.so"), 1, "libbpf"),
+    ],
+)
+def test_bad_input(arguments, status, words):
+    """One line that names the culprit, the status promised, no traceback."""
+    run = trace(*arguments)
+    assert run.status == status, run.stderr
+    assert words in run.stderr
+    assert len(run.stderr.strip().splitlines()) <= 2
+    assert run.stdout == ""

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Six stages of real echoes on this guest's kernel, against ping's own word."""
+
+import pytest
+from conftest import (
+    CARD,
+    CARD6,
+    GATEWAY,
+    GATEWAY6,
+    LOCAL,
+    LOCAL6,
+    PEER,
+    PEER6,
+    assert_identities,
+    assert_six_stages,
+    sh,
+    trace,
+)
+
+pytestmark = pytest.mark.guest
+# -U: until the answer reaches ping, not until the kernel has stamped its arrival.
+PING = ("ping", "-U", "-c", "23", "-i", "0.02")
+FROM_PEER = ("ip", "netns", "exec", "irtpeer")
+
+
+def test_tx_over_veth(veth, backend):
+    """Every echo has six stages, and takes no longer than ping says."""
+    run = trace("--src-ip", LOCAL, "--dst-ip", PEER, "--backend", backend, "--", *PING, PEER)
+    assert_six_stages(run, 23)
+    assert len(run.ping_ms) == 23
+    for echo in run.echoes:
+        assert echo["rtt_ns"] / 1e6 <= run.ping_ms[echo["seq"]] + 0.001
+        assert (echo["request"]["comm"], echo["request"]["ifname"]) == ("ping", "v0")
+        assert echo["reply"]["ifname"] == "v0"
+        for stage in echo["stages"]:
+            frame = stage["stack"][0]
+            assert not frame.startswith(("bpf_", "0x", "__bpf", "__traceiter")), stage["stack"]
+
+
+def test_rx_over_veth(veth, backend):
+    """What the peer asks is followed from arrival to the reply's departure."""
+    where = ("--src-ip", LOCAL, "--dst-ip", PEER, "--direction", "rx", "--interface", veth)
+    run = trace(*where, "--backend", backend, "--", *FROM_PEER, *PING, LOCAL)
+    assert_six_stages(run, 23)
+    assert {echo["request"]["ifname"] for echo in run.echoes} == {"v0"}
+
+
+def test_network_card(backend):
+    """The NAPI path of a network card, which goes round ip_rcv."""
+    run = trace("--src-ip", CARD, "--dst-ip", GATEWAY, "--backend", backend, "--", *PING, GATEWAY)
+    assert_six_stages(run, 23)
+    assert {echo["stages"][4]["probe"].partition(":")[2] for echo in run.echoes} == {"ip_list_rcv"}
+
+
+@pytest.mark.parametrize(
+    ("local", "remote"), [(LOCAL6, PEER6), (CARD6, GATEWAY6)], ids=["veth", "card"]
+)
+def test_ipv6(veth, backend, local, remote):
+    """IPv6 has six stages as well."""
+    where = ("--src-ip", local, "--dst-ip", remote, "--disable-kernel-stacks")
+    run = trace(*where, "--backend", backend, "--", *PING, remote)
+    assert_six_stages(run, 23)
+    assert run.echoes[0]["stages"][5]["name"] == "icmpv6_rcv"
+
+
+def test_both_directions_of_every_echo(veth, backend):
+    """Without addresses, what we send and what we answer is told apart."""
+    run = trace(
+        "--direction",
+        "both",
+        "--disable-kernel-stacks",
+        "--backend",
+        backend,
+        "--interface",
+        veth,
+        "--",
+        *PING,
+        PEER,
+    )
+    assert_six_stages(run, 23)
+    assert {echo["direction"] for echo in run.echoes} == {"tx"}
+
+
+def test_fragments(veth, backend):
+    """A request of three fragments is one echo."""
+    where = ("--src-ip", LOCAL, "--dst-ip", PEER, "--disable-kernel-stacks")
+    run = trace(*where, "--backend", backend, "--", *PING, "-s", "4000", PEER)
+    assert_six_stages(run, 23)
+
+
+def test_delay_and_threshold(veth, backend):
+    """A slow network shows between the paths alone; what is faster is counted, not reported."""
+    sh("ip netns exec irtpeer tc qdisc add dev v1 root netem delay 20ms")
+    try:
+        where = (
+            "--src-ip",
+            LOCAL,
+            "--dst-ip",
+            PEER,
+            "--disable-kernel-stacks",
+            "--backend",
+            backend,
+        )
+        run = trace(*where, "--latency-ms", "10", "--", *PING, PEER)
+    finally:
+        sh("ip netns exec irtpeer tc qdisc del dev v1 root")
+    assert_six_stages(run, 23)
+    assert all(echo["inter_path_ns"] >= 20_000_000 for echo in run.echoes)
+    assert all(echo["path1_ns"] + echo["path2_ns"] < 15_000_000 for echo in run.echoes)
+    fast = trace(*where, "--latency-ms", "1000", "--", *PING, PEER)
+    assert (fast.echoes, fast.counters["below_threshold"]) == ([], 23)
+    assert_identities(fast)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "counter"),
+    [
+        (("--src-ip", "10.77.0.9"), "other_address"),
+        (("--src-ip", LOCAL, "--direction", "rx"), "other_direction"),
+        (("--src-ip", LOCAL, "--interface", "lo"), "other_interface"),
+    ],
+    ids=["address", "direction", "interface"],
+)
+def test_what_does_not_match_is_counted(veth, backend, wrong, counter):
+    """A filter that fits nothing reports nothing, and says what was seen."""
+    run = trace(*wrong, "--dst-ip", PEER, "--backend", backend, "--", *PING, PEER)
+    assert run.status == 0, run.stderr
+    assert run.echoes == []
+    assert run.counters[counter] == 23, run.counters
+    assert_identities(run)
+
+
+def test_no_reply(veth, backend):
+    """An unanswered request is reported with the last stage that it reached."""
+    sh("ip -n irtpeer link set v1 down; ip neigh replace 10.77.0.2 lladdr 02:00:00:00:00:01 dev v0")
+    try:
+        run = trace(
+            "--src-ip",
+            LOCAL,
+            "--backend",
+            backend,
+            "--timeout",
+            "0.5",
+            "--",
+            "ping",
+            "-c",
+            "1",
+            "-W",
+            "1",
+            PEER,
+        )
+    finally:
+        sh("ip -n irtpeer link set v1 up; ip neigh del 10.77.0.2 dev v0")
+    assert run.status == 1
+    assert [(e["outcome"], e["seq"]) for e in run.echoes] == [("incomplete", 1)], run.counters
+    assert run.echoes[0]["last_stage"] == 2
+    assert_identities(run)
+
+
+def test_dropped_on_the_way_out(veth, backend):
+    """A firewall's drop is named with the function, and with the reason where the kernel has one."""
+    sh("nft add table t && nft add chain t o '{ type filter hook output priority 0; }'")
+    sh(f"nft add rule t o ip daddr {PEER} icmp type echo-request drop")
+    try:
+        run = trace(
+            "--src-ip",
+            LOCAL,
+            "--backend",
+            backend,
+            "--timeout",
+            "0.5",
+            "--",
+            "ping",
+            "-c",
+            "1",
+            "-W",
+            "1",
+            PEER,
+        )
+    finally:
+        sh("nft delete table t")
+    (echo,) = run.echoes
+    assert (echo["outcome"], echo["reason"], echo["last_stage"]) == ("incomplete", "dropped", 1)
+    # Who frees the packet moved from nf_hook_slow into nf_tables itself in later kernels.
+    assert echo["drop"]["location"].startswith(("nf_hook_slow+", "nft_do_chain"))
+    assert echo["drop"]["reason"] in (None, "NETFILTER_DROP")
+    assert_identities(run)
+
+
+def test_vlan_device_by_name(veth, backend):
+    """Of a VLAN over veth, --interface names either device, and all six stages are seen on it."""
+    sh("ip link add link v0 name v0.5 type vlan id 5; ip address add 10.78.0.1/24 dev v0.5")
+    sh("ip -n irtpeer link add link v1 name v1.5 type vlan id 5")
+    sh("ip -n irtpeer address add 10.78.0.2/24 dev v1.5")
+    sh("ip link set v0.5 up; ip -n irtpeer link set v1.5 up")
+    try:
+        for device in ("v0.5", "v0"):
+            where = ("--src-ip", "10.78.0.1", "--interface", device, "--disable-kernel-stacks")
+            run = trace(*where, "--backend", backend, "--", *PING, "10.78.0.2")
+            assert_six_stages(run, 23)
+            names = {(echo["request"]["ifname"], echo["reply"]["ifname"]) for echo in run.echoes}
+            assert names == {(device, device)}
+    finally:
+        sh("ip link delete v0.5; ip -n irtpeer link delete v1.5")
