@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The front door: `make help` tells what there is.
+
+PYTHON	  ?= $(firstword $(wildcard /usr/bin/python3) python3)
+CLANG	  ?= clang
+LLVM_STRIP ?= $(patsubst clang%,llvm-strip%,$(CLANG))
+PREFIX	  ?= /usr/local
+KERNEL	  ?= all
+
+BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -D__TARGET_ARCH_x86 -Ibpf
+# The object must not depend on where the checkout lies.
+BPF_CFLAGS += -fdebug-compilation-dir=.
+
+OBJECT	:= icmp_rtt/data/icmp_rtt.bpf.o
+VENV	:= .venv
+VPYTHON := $(VENV)/bin/python
+
+ifeq ($(V),1)
+msg =
+else
+.SILENT:
+msg = @printf '  %-8s %s\n' $(1) $(2);
+endif
+
+.DELETE_ON_ERROR:
+.PHONY: build demo test vm-test lint deps install uninstall wheel clean help FORCE
+.DEFAULT_GOAL := build
+
+## Everyday targets
+
+build: $(OBJECT) ## compile the BPF object (default)
+
+demo: ## trace 5 pings between two namespaces; installs what is missing
+	tests/tools/install-deps build run
+	$(MAKE) --no-print-directory build $(VENV)/run
+	tests/tools/demo $(CURDIR)/$(VPYTHON)
+
+test: ## all tests: unit, on this kernel, on four stock kernels; installs what is missing
+	tests/tools/install-deps all
+	$(MAKE) --no-print-directory build $(VENV)/dev
+	$(VPYTHON) tests/tools/run-tests unit native all
+
+vm-test: ## tests on stock kernels: KERNEL=bullseye|bookworm|trixie|sid|all
+	tests/tools/install-deps all
+	$(MAKE) --no-print-directory build $(VENV)/dev
+	$(VPYTHON) tests/tools/run-tests $(KERNEL)
+
+lint: $(VENV)/dev build/lint.o ## ruff, mypy --strict, clang with warnings as errors
+	$(VENV)/bin/ruff check --quiet --config tests/ruff.toml $(PYTHON_SOURCES)
+	$(VENV)/bin/ruff format --quiet --check --config tests/ruff.toml $(PYTHON_SOURCES)
+	$(VENV)/bin/mypy --no-error-summary --config-file tests/mypy.ini icmp_rtt
+
+deps: ## install the Debian packages and the virtual environment for all of this
+	tests/tools/install-deps all
+	$(MAKE) --no-print-directory $(VENV)/dev
+
+## Installing
+
+wheel: build $(VENV)/dev ## build/wheel/*.whl
+	rm -rf build/wheel build/lib build/bdist.*
+	$(VPYTHON) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+
+install: wheel ## install below PREFIX (/usr/local); DESTDIR is honoured
+	rm -rf $(DESTDIR)$(PREFIX)/lib/icmp-rtt
+	$(VPYTHON) -m pip install --quiet --constraint $(REQUIREMENTS) \
+		--target $(DESTDIR)$(PREFIX)/lib/icmp-rtt build/wheel/*.whl
+	rm -rf $(DESTDIR)$(PREFIX)/lib/icmp-rtt/bin
+	install -d $(DESTDIR)$(PREFIX)/bin
+	sed 's|@LIB@|$(PREFIX)/lib/icmp-rtt|' tests/tools/launcher.in >build/launcher
+	for name in $(COMMANDS); do \
+		install -m 755 build/launcher $(DESTDIR)$(PREFIX)/bin/$$name || exit; done
+
+uninstall: ## remove what install put there
+	rm -rf $(DESTDIR)$(PREFIX)/lib/icmp-rtt
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(COMMANDS))
+
+clean: ## remove what was built; kernels and virtual environment stay
+	rm -rf build icmp_rtt.egg-info $(OBJECT)
+
+help: ## this list
+	awk -F ':.*## ' '/^## / { print "\n" substr($$0, 4) ":" } \
+		/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	echo
+	echo 'Variables: V=1 shows the commands, CLANG=clang-19 takes that compiler, PYTHON,'
+	echo 'PREFIX, DESTDIR; ICMP_RTT_CACHE is where kernels are kept (~/.cache/icmp-rtt).'
+
+COMMANDS       := icmp-rtt kernel_icmp_rtt.py
+REQUIREMENTS   := tests/tools/requirements-dev.txt
+PYTHON_SOURCES := icmp_rtt setup.py tests tests/tools/run-tests tests/vm/run
+
+# The object
+
+$(OBJECT): build/icmp_rtt.bpf.o
+	$(call msg,COPY,$@)
+	mkdir -p $(@D)
+	cp $< $@
+
+build/icmp_rtt.bpf.o: build/unstripped.bpf.o
+	$(call msg,STRIP,$@)
+	$(LLVM_STRIP) -g -o $@ $<
+
+build/unstripped.bpf.o: bpf/icmp_rtt.bpf.c build/compiler
+	$(call msg,BPF,$@)
+	$(CLANG) $(BPF_CFLAGS) -MMD -MP -c $< -o $@
+
+build/lint.o: bpf/icmp_rtt.bpf.c build/compiler
+	$(call msg,BPF,'$< (-Werror)')
+	$(CLANG) $(BPF_CFLAGS) -Werror -MMD -MP -c $< -o $@
+
+-include build/unstripped.bpf.d build/lint.d
+
+# Changes with the compiler and its options, so that the object is built anew.
+build/compiler: FORCE
+	mkdir -p $(@D)
+	echo '$(CLANG) $(LLVM_STRIP) $(BPF_CFLAGS)' | cmp -s - $@ || \
+		echo '$(CLANG) $(LLVM_STRIP) $(BPF_CFLAGS)' >$@
+
+# The virtual environment: "run" holds what the tool needs, "dev" the rest too
+
+$(VENV)/run: $(REQUIREMENTS)
+	$(call msg,VENV,$@)
+	$(PYTHON) -m venv $(VENV)
+	$(VPYTHON) -m pip install --quiet --disable-pip-version-check --constraint $< pyelftools
+	touch $@
+
+$(VENV)/dev: $(REQUIREMENTS) $(VENV)/run
+	$(call msg,VENV,$@)
+	$(VPYTHON) -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
