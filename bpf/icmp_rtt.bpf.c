@@ -215,18 +215,29 @@ static __always_inline bool request_wanted(__u8 family, const struct echo_key *k
 	return true;
 }
 
+/* An echo of the self-test: it shows that the probe fires and is read right, no more. */
+static __always_inline bool is_self_test(__u32 netns, const int probe)
+{
+	__u32 which = PROBE_none;
+	__u64 *times;
+
+	if (!config.self_test_netns || netns != config.self_test_netns)
+		return false;
+	times = bpf_map_lookup_elem(&fired, &which);
+	if (times && *times)
+		return false;
+	which = probe;
+	times = bpf_map_lookup_elem(&fired, &which);
+	if (times)
+		__sync_fetch_and_add(times, 1);
+	return true;
+}
+
 /* --------------------------------------------------------------- stamps */
 
 static __always_inline void stamp(void *ctx, struct icmp_rtt_event *session, const int hook,
 				  const int probe, __u64 skb, __u64 now)
 {
-	if (config.self_test) {
-		__u32 which = probe;
-		__u64 *times = bpf_map_lookup_elem(&fired, &which);
-
-		if (times)
-			__sync_fetch_and_add(times, 1);
-	}
 	if (session->ts_ns[hook])
 		return;
 	session->skb[hook] = skb;
@@ -368,6 +379,8 @@ static __always_inline void on_send(void *ctx, struct sk_buff *skb, struct sock 
 	}
 	make_key(family, &packet, SIDE_TRANSMIT, direction_of(packet.kind, SIDE_TRANSMIT),
 		 netns_of_socket(sk, typed), &key);
+	if (is_self_test(key.netns, probe))
+		return;
 	now = bpf_ktime_get_ns();
 	if (packet.kind == PACKET_REQUEST)
 		session = open_transmit(family, &key, sk, typed);
@@ -399,8 +412,8 @@ static __always_inline bool identify(struct sk_buff *skb, __u8 family, __u32 net
 	return true;
 }
 
-/* A session by exact key or, for a request, by the key that many may answer. */
-static __always_inline struct icmp_rtt_event *find_transmit(__u8 family, struct echo_key *key)
+/* A session by exact key or, of what we sent, by the key that many may answer. */
+static __always_inline struct icmp_rtt_event *find_echo(__u8 family, struct echo_key *key)
 {
 	struct icmp_rtt_event *session = find_session(family, key);
 	struct echo_key any;
@@ -429,11 +442,11 @@ static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct 
 	if (!recall(cpu, (__u64)skb, (__u64)sk, family, &key)) {
 		if (!identify(skb, family, netns_of_socket(sk, typed),
 			      &packet, &key, typed) ||
-		    !addresses_match(family, &key))
+		    is_self_test(key.netns, probe) || !addresses_match(family, &key))
 			return;
 	}
 	now = bpf_ktime_get_ns();
-	session = find_transmit(family, &key);
+	session = find_echo(family, &key);
 	if (!session)
 		return;
 	if (!session->side[SIDE_TRANSMIT].pid && !session->side[SIDE_TRANSMIT].comm[0])
@@ -452,7 +465,7 @@ static __always_inline struct icmp_rtt_event *
 open_at_device(struct sk_buff *skb, struct sock *sk, struct net_device *dev, __u8 family,
 	       __u32 netns, struct packet *packet, struct echo_key *key, const bool typed)
 {
-	struct icmp_rtt_event *session = find_transmit(family, key);
+	struct icmp_rtt_event *session = find_echo(family, key);
 
 	if (packet->kind != PACKET_REQUEST)
 		return session;
@@ -520,7 +533,8 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 		session = find_session(family, &key);
 	} else {
 		dev = GET(typed, skb, dev);
-		if (!identify(skb, family, netns_of_device(dev, typed), &packet, &key, typed))
+		if (!identify(skb, family, netns_of_device(dev, typed), &packet, &key, typed) ||
+		    is_self_test(key.netns, probe))
 			return;
 		now = bpf_ktime_get_ns();
 		session = open_at_device(skb, sk, dev, family, key.netns, &packet, &key, typed);
@@ -597,12 +611,6 @@ static __always_inline void adopt(struct icmp_rtt_event *session, struct arrival
 	arrival->ip_rcv_ns = 0;
 }
 
-/* The session of a received packet: by exact key, else one that many may answer. */
-static __always_inline struct icmp_rtt_event *find_receive(__u8 family, struct echo_key *key)
-{
-	return find_transmit(family, key);
-}
-
 /* A bridge hands the skb of a port on as its own: one packet that arrives twice. */
 static __always_inline bool same_echo(const struct echo_key *a, const struct echo_key *b)
 {
@@ -658,17 +666,17 @@ static __always_inline void on_recv(void *ctx, struct sk_buff *skb, const int pr
 	arrival->stray = !device_wanted(dev, arrival->key.netns, true);
 	cpu->pending++;
 	cpu->strays = 0;
+	if (is_self_test(arrival->key.netns, probe))
+		return;
 	if (direction == DIRECTION_RX) {
 		if (config.rx_open != HOOK_RECV || !request_wanted(header.family, &arrival->key))
 			return;
 		session = open_session(header.family, &arrival->key);
 	} else {
-		session = find_receive(header.family, &arrival->key);
+		session = find_echo(header.family, &arrival->key);
 	}
 	if (!session)
 		return;
-	if (config.self_test)
-		stamp(ctx, session, HOOK_RECV, probe, (__u64)skb, now);
 	/* Of a lower device (vlan, bond): ip_rcv tells whether it is for the one asked for. */
 	if (arrival->stray) {
 		if (config.tx_close == HOOK_RECV)
@@ -699,9 +707,10 @@ static __always_inline void on_ip_rcv_arrival(void *ctx, struct sk_buff *skb,
 	__u32 netns = netns_of_device(dev, typed);
 	bool wanted = device_wanted(dev, netns, typed);
 	struct icmp_rtt_event *session;
-	__u64 now = bpf_ktime_get_ns();
 
-	arrival->ip_rcv_ns = now;
+	if (is_self_test(netns, probe))
+		return;
+	arrival->ip_rcv_ns = bpf_ktime_get_ns();
 	arrival->ip_rcv_probe = probe;
 	arrival->key.netns = netns;
 	keep_stack(ctx, (__u64)skb, 1);
@@ -709,14 +718,12 @@ static __always_inline void on_ip_rcv_arrival(void *ctx, struct sk_buff *skb,
 		arrival->stray = 0;
 	if (arrival->key.direction == DIRECTION_RX && config.rx_open != HOOK_RECV)
 		return;
-	session = find_receive(family, &arrival->key);
+	session = find_echo(family, &arrival->key);
 	if (!session)
 		return;
 	adopt(session, arrival, wanted);
 	if (!config.ifindex || wanted)
 		note_device(session, SIDE_RECEIVE, dev, typed);
-	if (config.self_test)
-		stamp(ctx, session, HOOK_IP_RCV, probe, (__u64)skb, now);
 }
 
 static __always_inline void on_ip_rcv(void *ctx, struct sk_buff *skb, const int probe,
@@ -746,7 +753,7 @@ static __always_inline void on_ip_rcv(void *ctx, struct sk_buff *skb, const int 
 		return;
 	make_key(family, &packet, SIDE_RECEIVE, DIRECTION_TX,
 		 netns_of_device(GET(typed, skb, dev), typed), &key);
-	session = find_receive(family, &key);
+	session = find_echo(family, &key);
 	if (session)
 		stamp(ctx, session, HOOK_IP_RCV, probe, (__u64)skb, bpf_ktime_get_ns());
 }
@@ -818,7 +825,7 @@ static __always_inline void on_error(struct header *header, const struct packet 
 	if (quoted.kind != PACKET_REQUEST)
 		return;
 	make_key(header->family, &quoted, SIDE_TRANSMIT, DIRECTION_TX, netns, &key);
-	session = find_transmit(header->family, &key);
+	session = find_echo(header->family, &key);
 	if (!session || session->error_ts_ns)
 		return;
 	count(COUNTER_ICMP_ERRORS);
@@ -880,6 +887,8 @@ static __always_inline void on_icmp_rcv(void *ctx, struct sk_buff *skb, const in
 		return;
 	make_key(family, &packet, SIDE_RECEIVE, direction_of(packet.kind, SIDE_RECEIVE),
 		 netns_of_device(dev, typed), &key);
+	if (is_self_test(key.netns, probe))
+		return;
 	if (packet.kind == PACKET_REQUEST) {
 		if (!request_wanted(family, &key))
 			return;
@@ -889,7 +898,7 @@ static __always_inline void on_icmp_rcv(void *ctx, struct sk_buff *skb, const in
 		if (!(config.directions & DIRECTION_TX))
 			return;
 		now = bpf_ktime_get_ns();
-		session = find_receive(family, &key);
+		session = find_echo(family, &key);
 		if (!session) {
 			on_unmatched(family, &key);
 			return;
@@ -959,12 +968,12 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	side = SIDE_TRANSMIT;
 	make_key(family, &packet, SIDE_TRANSMIT, direction_of(packet.kind, SIDE_TRANSMIT), netns,
 		 &key);
-	session = find_transmit(family, &key);
+	session = find_echo(family, &key);
 	if (!session) {
 		side = SIDE_RECEIVE;
 		make_key(family, &packet, SIDE_RECEIVE, direction_of(packet.kind, SIDE_RECEIVE),
 			 netns, &key);
-		session = find_receive(family, &key);
+		session = find_echo(family, &key);
 		if (!session && key.direction == DIRECTION_RX &&
 		    key.direction & config.directions && addresses_match(family, &key) &&
 		    (!config.netns || config.netns == netns)) {

@@ -122,11 +122,13 @@ struct icmp_rtt_config {
 	__u64 min_rtt_ns;
 	__u32 netns;   /* inode of the only network namespace looked at */
 	__u32 ifindex; /* the only device whose wire-side stages count; needs netns */
+	/* Inode of the self-test's own namespace: an echo there opens no session,
+	 * and is counted, by probe, in the map fired. */
+	__u32 self_test_netns;
 	__u8 families; /* bits of icmp_rtt_family; never zero */
 	__u8 directions; /* bits of icmp_rtt_direction; never zero */
 	__u8 stacks;
 	__u8 only_incomplete;
-	__u8 self_test;	    /* count each probe that recognised an echo, in the map fired */
 	__u8 typed_headers; /* this kernel has bpf_rdonly_cast */
 	__u8 drop_reasons;  /* this kernel's kfree_skb tracepoint gives a reason */
 	/* The hook that opens and the hook that closes an echo, by direction:
@@ -134,7 +136,7 @@ struct icmp_rtt_config {
 	__u8 rx_open;
 	__u8 tx_close;
 	__u8 rx_close;
-	__u8 reserved[6];
+	__u8 reserved[3];
 };
 
 struct icmp_rtt_side {

@@ -82,7 +82,11 @@ struct {
 	__type(value, struct icmp_rtt_counters);
 } counters SEC(".maps");
 
-/* Key: enum icmp_rtt_probe; value: how often it recognised an echo (self-test). */
+/*
+ * Key: enum icmp_rtt_probe; value: how often it recognised an echo of the
+ * self-test. Entry 0 is set by the reader when the test is over: the inode
+ * number of its namespace may come up again.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, PROBE_COUNT);

@@ -235,7 +235,7 @@ def _options(given: argparse.Namespace, command: tuple[str, ...]) -> opt.Options
         backend=given.backend,
         netns=value("netns", opt.parse_word),
         timeout_ns=opt.parse_seconds("--timeout", given.timeout),
-        count=value("count", opt.parse_count),
+        max_echoes=value("count", opt.parse_count),
         duration_ns=value("duration", opt.parse_seconds),
         format=given.format,
         self_test=not given.no_self_test,

@@ -29,7 +29,8 @@ def check(options: Options) -> tuple[list[str], bool]:
         check_privileges()
         lib = Libbpf(options.libbpf, options.verbose)
         loader = Loader(lib, object_path(options.object), options.btf)
-        found = survey(options, loader, Symbols())
+        found = survey(options, loader, Symbols(), {"directions": 1, "stacks": 0})
+        found.object.close()
     except IcmpRttError as error:
         shown = refused_everything(error) if isinstance(error, LibbpfError) else error
         lines += [f"problem: {shown}", f"six stages: no: {shown}"]

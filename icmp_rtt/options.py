@@ -7,7 +7,6 @@ file exists is found out where it is used.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -53,8 +52,7 @@ class Place(NamedTuple):
     zone: str | None
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """Everything that a run depends on; ``validate`` makes one that holds together."""
 
     local: Network | None = None
@@ -67,7 +65,7 @@ class Options:
     backend: str = "auto"
     netns: str | None = None
     timeout_ns: int = DEFAULT_TIMEOUT_NS
-    count: int | None = None
+    max_echoes: int | None = None  # that are reported before the run ends
     duration_ns: int | None = None
     format: str = "text"
     self_test: bool = True
@@ -105,8 +103,7 @@ def validate(options: Options, local: Place | None, remote: Place | None) -> Opt
         raise OptionError(
             "--only-incomplete leaves nothing for --latency-ms to choose from; give one of them"
         )
-    return replace(
-        options,
+    return options._replace(
         local=local and local.network,
         remote=remote and remote.network,
         families=tuple(families) or (4, 6),

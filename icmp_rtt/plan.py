@@ -7,8 +7,8 @@ was recorded of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from icmp_rtt import stages
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
 
     from icmp_rtt.stages import Probe
 
-__all__ = ("Facts", "Plan", "candidates", "choose", "silent")
+__all__ = ("Facts", "Plan", "choose", "silent", "to_try")
 
 _SEND, _LOCAL_OUT, _XMIT, _RECV, _IP_RCV, _ICMP_RCV = range(6)
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """What is known of a kernel.
 
     Attributes:
         functions: those that BTF and kallsyms both have, by exactly this name.
         refused: why, by program, for those that would not load or attach.
         silent: programs that attached, and did not see the echo of the self-test.
+        tried: whether there is a self-test; without one what is doubtful is not taken.
     """
 
     functions: frozenset[str]
-    refused: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = MappingProxyType({})
     silent: frozenset[str] = frozenset()
+    tried: bool = True
 
     def without(self, program: str, why: str) -> Facts:
         """The same, and ``program`` is refused."""
-        return replace(self, refused={**self.refused, program: why})
+        return self._replace(refused={**self.refused, program: why})
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Probes by IP version and hook; an empty tuple where a stage cannot be had.
 
     Attributes:
@@ -103,13 +103,15 @@ class Plan:
         return _XMIT
 
 
-def candidates(backend: str, families: Iterable[int], facts: Facts) -> list[Probe]:
-    """Every probe of the table that this kernel may have, once each."""
+def to_try(plan: Plan, facts: Facts) -> list[Probe]:
+    """The probes of the plan and, where one of them is doubtful, what would take its place."""
     found: dict[Probe, None] = {}
-    for family in families:
-        for hook in range(len(stages.HOOKS)):
-            for alternative in stages.candidates(backend, family, hook):
-                found.update(dict.fromkeys(p for p in alternative if _missing(p, facts) is None))
+    for (family, hook), chosen in plan.probes.items():
+        found.update(dict.fromkeys(chosen))
+        while any(probe.doubtful for probe in chosen):
+            facts = facts._replace(silent=facts.silent | {p.program for p in chosen})
+            chosen = _best(plan.backend, family, hook, facts)[0]
+            found.update(dict.fromkeys(chosen))
     return list(found)
 
 
@@ -135,26 +137,29 @@ def choose(backend: str, families: Iterable[int], facts: Facts) -> Plan:
     notes: dict[str, None] = {}
     for family in families:
         for hook in range(len(stages.HOOKS)):
-            chosen: tuple[Probe, ...] = ()
-            for alternative in stages.candidates(backend, family, hook):
-                problems = [why for p in alternative if (why := _problem(p, facts))]
-                if not problems:
-                    chosen = alternative
-                    break
-                notes.update(dict.fromkeys(problems))
-            probes[family, hook] = chosen
+            probes[family, hook], problems = _best(backend, family, hook, facts)
+            notes.update(dict.fromkeys(problems))
     return Plan(backend, probes, tuple(notes))
 
 
-def _missing(probe: Probe, facts: Facts) -> str | None:
-    if probe.is_function and probe.function not in facts.functions:
-        return f"{probe.label}: this kernel has no function of this name"
-    return None
+def _best(
+    backend: str, family: int, hook: int, facts: Facts
+) -> tuple[tuple[Probe, ...], list[str]]:
+    """The first alternative that can be had, and what kept those before it from being taken."""
+    passed_over: list[str] = []
+    for alternative in stages.candidates(backend, family, hook):
+        problems = [why for probe in alternative if (why := _problem(probe, facts))]
+        if not problems:
+            return alternative, passed_over
+        passed_over += problems
+    return (), passed_over
 
 
 def _problem(probe: Probe, facts: Facts) -> str | None:
-    if missing := _missing(probe, facts):
-        return missing
+    if probe.is_function and probe.function not in facts.functions:
+        return f"{probe.label}: this kernel has no function of this name"
+    if probe.doubtful and not facts.tried:
+        return f"{probe.label}: often inlined, and not tried without the self-test"
     if probe.program in facts.refused:
         return f"{probe.label}: refused: {facts.refused[probe.program]}"
     if probe.program in facts.silent:

@@ -75,7 +75,7 @@ class RecordLayout:
         layout = event.format(stop=None if stacks else _FIRST_OF_STACKS)
         where = {name: index for index, name in enumerate(layout.names)}
         self.size = layout.size
-        self.hooks = fields["ts_ns"].count
+        self.hooks = fields["ts_ns"].elements
         self.unpack: Callable[[bytes], Values] = Struct(layout.format).unpack
 
         def numbers(name: str, first: str, count: int) -> slice:
@@ -95,7 +95,7 @@ class RecordLayout:
         self._read_sides(event)
         self.address_size = fields["stack"].size
         self.stack_bytes = numbers(_FIRST_OF_STACKS, "[0]", self.hooks) if stacks else slice(0)
-        depth = fields["stack"].count // self.hooks
+        depth = fields["stack"].elements // self.hooks
         self.stacks = tuple(
             numbers("stack", f"[{hook}][0]", depth) for hook in range(self.hooks if stacks else 0)
         )
@@ -109,7 +109,7 @@ class RecordLayout:
         self._pick_side = _picker({name: i for i, name in enumerate(layout.names)}, _SIDE)
         self.sides = tuple(
             slice(sides.offset + index * sides.size, sides.offset + (index + 1) * sides.size)
-            for index in range(sides.count)
+            for index in range(sides.elements)
         )
 
 
@@ -119,4 +119,4 @@ def _picker(where: dict[str, int], names: tuple[str, ...]) -> Callable[[Values],
 
 def _bytes_of(event: StructLayout, name: str) -> slice:
     field = event.fields[name]
-    return slice(field.offset, field.offset + field.size * field.count)
+    return slice(field.offset, field.offset + field.size * field.elements)

@@ -71,7 +71,7 @@ class _Reports:
     def __init__(self, tracer: Tracer, options: Options, write: Callable[[str], None]) -> None:
         self._write = write
         self._decode = tracer.decoder.echo
-        self._count = options.count
+        self._count = options.max_echoes
         self._reported = 0
         self._surplus = 0  # complete echoes that came after the last one asked for
         self._json = options.format == "json"

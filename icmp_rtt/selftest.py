@@ -77,7 +77,7 @@ def _answer(fd: int, size: int) -> bytes:
 def _child(
     to_child: tuple[int, int], from_child: tuple[int, int], families: tuple[int, ...]
 ) -> None:
-    """Never returns: tells its namespace, and pings itself once when told to."""
+    """Never returns: tells its namespace, and pings itself when told to."""
     status = 1
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -86,10 +86,9 @@ def _child(
         os.close(from_child[0])
         _own_namespace()
         os.write(from_child[1], struct.pack("=Q", netns.inode_of()))
-        if os.read(to_child[0], 1):
+        while os.read(to_child[0], 1):  # until the parent is done
             answered = [_ping(family) for family in families]
             os.write(from_child[1], b"y" if all(answered) else b"n")
-            os.read(to_child[0], 1)  # the namespace lives until the parent is done
         status = 0
     except OSError:
         pass

@@ -32,6 +32,11 @@ class Probe(NamedTuple):
         """A kernel function rather than a tracepoint."""
         return self.kind != "tp_btf"
 
+    @property
+    def doubtful(self) -> bool:
+        """A function that compilers inline into its caller: attached, it may see nothing."""
+        return self.function in _INLINED
+
 
 # Kinds of program that a back end may use, in the order in which back ends are tried.
 BACKENDS = {
@@ -65,6 +70,9 @@ NAMES = {
 
 # Why one of our packets went no further; stands for no stage.
 DROP_PROBE = Probe("tp_btf", "kfree_skb")
+
+# Never fired on any stock kernel from 5.10 to 7.2, though BTF and kallsyms have them.
+_INLINED = ("ip_send_skb", "ip_local_out")
 
 _DEVICE = (("__dev_queue_xmit",), ("dev_queue_xmit",), ("tp_btf:net_dev_queue",))
 _ARRIVAL = (("tp_btf:netif_receive_skb",),)

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The survey: finds by trying which back end this host lets us have, and proves its plan.
+"""The survey: finds by trying which back end this host lets us have, and attaches its plan.
 
-Each back end is tried in turn: its candidates are loaded and attached, those
-that the kernel refuses are set aside, and one echo shows which of the rest see
-anything. What is left goes to the plan.
+Each back end is tried in turn: its plan is loaded and attached, and one echo
+shows which of its probes see anything. What the kernel refuses and what stays
+silent makes another plan, until one holds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from icmp_rtt import plan as planning
@@ -22,31 +22,40 @@ from icmp_rtt.loader import Refused
 from icmp_rtt.plan import Facts, Plan
 
 if TYPE_CHECKING:
-    from icmp_rtt.kernel.bpfobject import Object
+    from collections.abc import Mapping
+
+    from icmp_rtt.kernel.bpfobject import Link, Object
     from icmp_rtt.kernel.symbols import Symbols
     from icmp_rtt.loader import Loader
     from icmp_rtt.options import Options
+    from icmp_rtt.selftest import Loopback
     from icmp_rtt.stages import Probe
 
-__all__ = ("Survey", "check_privileges", "family_bits", "refuse", "survey")
+    Config = Mapping[str, int | tuple[int, ...]]
+
+__all__ = ("Survey", "check_privileges", "refused_everything", "survey")
 
 _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 21, 38, 39
-_SELF_TEST_SESSIONS = 64
-_ICMP_RCV, _XMIT, _RECV = 5, 2, 3
+_NOT_SUPPORTED = 524  # the kernel's ENOTSUPP, which has no name outside it
+_FAMILY_BITS = {4: 1, 6: 2}  # enum icmp_rtt_family
 
 
 class Survey(NamedTuple):
-    """What the host lets us have."""
+    """What the host lets us have: attached, until the object is closed."""
 
     plan: Plan
-    facts: Facts
     kernel: KernelFacts
     passed_over: tuple[str, ...]  # back ends that were tried before, and why they are not used
     proved: bool  # by an echo of our own
+    object: Object
+    links: dict[str, Link]  # by program
 
 
-def survey(options: Options, loader: Loader, symbols: Symbols) -> Survey:
-    """Find the best back end, or prove the one asked for.
+def survey(options: Options, loader: Loader, symbols: Symbols, config: Config) -> Survey:
+    """Attach the best back end that there is, or the one asked for.
+
+    Args:
+        config: of the object, without what follows from the plan and the kernel.
 
     Raises:
         RequirementError: there is none, or something that all of them need is missing.
@@ -54,14 +63,21 @@ def survey(options: Options, loader: Loader, symbols: Symbols) -> Survey:
     kernel = read_facts(loader.lib, symbols, _all_functions(options.families), options.btf)
     backends = list(stages.BACKENDS) if options.backend == "auto" else [options.backend]
     passed_over: list[str] = []
-    for backend in backends:
-        facts = Facts(kernel.functions)
-        if options.self_test:
-            facts = _prove(backend, options.families, facts, loader)
-        plan = planning.choose(backend, options.families, facts)
-        if plan.useful and plan.own:
-            return Survey(plan, facts, kernel, tuple(passed_over), options.self_test)
-        passed_over.append(f"{backend}: {_why_not(plan)}")
+    proof = selftest.loopback(options.families) if options.self_test else contextlib.nullcontext()
+    with proof as loopback:
+        attempt = _Attempt(options, loader, kernel, config, loopback)
+        for backend in backends:
+            plan = attempt.attach(backend)
+            if attempt.object is not None:
+                return Survey(
+                    plan,
+                    kernel,
+                    tuple(passed_over),
+                    options.self_test,
+                    attempt.object,
+                    attempt.links,
+                )
+            passed_over.append(f"{backend}: {_why_not(plan)}")
     raise RequirementError(
         f"no back end can be used on this host: {'; '.join(passed_over)}:"
         " 'icmp-rtt check' tells what is missing",
@@ -89,90 +105,139 @@ def check_privileges() -> None:
         )
 
 
-def family_bits(families: tuple[int, ...]) -> int:
-    """IP versions as bits of enum icmp_rtt_family."""
-    return sum({4: 1, 6: 2}[family] for family in families)
+def refused_everything(error: LibbpfError) -> RequirementError:
+    """A load that failed before any program was looked at."""
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return RequirementError(
+            "the kernel refuses BPF to this process: run as root, or give it CAP_BPF and"
+            " CAP_PERFMON (on kernels before 5.11 CAP_SYS_RESOURCE as well)",
+            error.log,
+        )
+    return RequirementError(f"the BPF object cannot be loaded: {error}", error.log)
 
 
-def refuse(facts: Facts, refused: Refused, programs: list[str]) -> Facts:
+class _Attempt:
+    """Attaches one back end after the other until one holds.
+
+    Attributes:
+        object: loaded and attached; None if the last back end did not hold.
+        links: of its programs, by name.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        loader: Loader,
+        kernel: KernelFacts,
+        config: Config,
+        loopback: Loopback | None,
+    ) -> None:
+        self._options = options
+        self._loader = loader
+        self._loopback = loopback
+        self._functions = kernel.functions
+        self._config = {
+            **config,
+            "families": sum(_FAMILY_BITS[family] for family in options.families),
+            "self_test_netns": loopback.netns if loopback else 0,
+            "typed_headers": int(kernel.typed_headers),
+            "drop_reasons": int(bool(kernel.drop_reasons)),
+        }
+        self.object: Object | None = None
+        self.links: dict[str, Link] = {}
+
+    def attach(self, backend: str) -> Plan:
+        """Load, attach and prove; the plan that holds, or the one that nothing came of."""
+        facts = Facts(self._functions, tried=self._loopback is not None)
+        while True:
+            plan = planning.choose(backend, self._options.families, facts)
+            if not (plan.useful and plan.own):
+                return plan
+            probes = planning.to_try(plan, facts)
+            facts = self._try(plan, probes, facts)
+            if self.object is None:
+                continue
+            proved = planning.choose(backend, self._options.families, facts)
+            if proved.useful and proved.own and _hooks(proved) == _hooks(plan):
+                self._keep([*proved.programs, stages.DROP_PROBE.program])
+                return proved
+            self._close()
+
+    def _try(self, plan: Plan, probes: list[Probe], facts: Facts) -> Facts:
+        """Load and attach; what that and the self-test have taught."""
+        programs = [probe.program for probe in (*probes, stages.DROP_PROBE)]
+        programs = [name for name in programs if name not in facts.refused]
+        options = self._options
+        config = {**self._config, **_hooks(plan)}
+        try:
+            self.object = self._loader.load(
+                programs, options.families, config, options.max_sessions
+            )
+        except Refused as refused:
+            return _refuse(facts, refused, programs)
+        try:
+            attached = []
+            for name in programs:
+                try:
+                    self.links.update(self._loader.attach(self.object, [name]))
+                    attached.append(name)
+                except Refused as refused:
+                    facts = _refuse(facts, refused, programs)
+            return self._prove([p for p in probes if p.program in attached], facts)
+        except BaseException:
+            self._close()
+            raise
+
+    def _prove(self, attached: list[Probe], facts: Facts) -> Facts:
+        """Which of the probes see an echo of our own."""
+        if self._loopback is None or self.object is None:
+            return facts
+        if not self._loopback.ping():
+            raise RequirementError(
+                "the self-test's echo over loopback was not answered: is"
+                " net.ipv4.icmp_echo_ignore_all set? leave the test out with --no-self-test"
+            )
+        numbers = self._loader.btf.enum("icmp_rtt_probe")
+        times = self.object.maps["fired"]
+        fired = [
+            probe.function
+            for probe in attached
+            if any(times.lookup(struct.pack("=I", numbers[f"PROBE_{probe.function}"])) or b"")
+        ]
+        return facts._replace(silent=facts.silent | planning.silent(attached, fired))
+
+    def _keep(self, programs: list[str]) -> None:
+        """Detach all others; the self-test is over."""
+        for name in self.links.keys() - set(programs):
+            self.links.pop(name).close()
+        if self.object is not None and self._loopback is not None:
+            self.object.maps["fired"].update(struct.pack("=I", 0), struct.pack("=Q", 1))
+
+    def _close(self) -> None:
+        if self.object is not None:
+            self.object.close()
+            self.object = None
+        self.links = {}
+
+
+def _hooks(plan: Plan) -> dict[str, int]:
+    """What of the object's configuration follows from the plan."""
+    return {"rx_open": plan.rx_open, "tx_close": plan.tx_close, "rx_close": plan.rx_close}
+
+
+def _refuse(facts: Facts, refused: Refused, programs: list[str]) -> Facts:
     """Set a refused program aside; with EPERM or the like, all of its sort."""
     error = refused.error
-    why = os.strerror(error.errno).lower() if error.errno != 524 else "not supported here"
+    why = (
+        "not supported here" if error.errno == _NOT_SUPPORTED else os.strerror(error.errno).lower()
+    )
     sort = refused.program.partition("__")[0].replace("kret", "k").replace("fexit", "fentry")
     kinds = stages.BACKENDS.get(sort, ("tp_btf",))[:2] if sort != "tp_btf" else ("tp_btf",)
-    all_of_them = error.errno in (errno.EPERM, 524)
+    all_of_them = error.errno in (errno.EPERM, _NOT_SUPPORTED)
     for name in programs:
         if name == refused.program or (all_of_them and name.partition("__")[0] in kinds):
             facts = facts.without(name, f"{why} (errno {error.errno})")
     return facts
-
-
-def _prove(backend: str, families: tuple[int, ...], facts: Facts, loader: Loader) -> Facts:
-    """What is left of the candidates once the kernel has had its say and an echo has passed."""
-    with selftest.loopback(families) as loopback:
-        config = {
-            "netns": loopback.netns,
-            "families": family_bits(families),
-            "directions": 1,
-            "stacks": 0,
-            "self_test": 1,
-            "rx_open": _ICMP_RCV,
-            "rx_close": _XMIT,
-            "tx_close": _ICMP_RCV,
-        }
-        while True:
-            probes = [
-                probe
-                for probe in planning.candidates(backend, families, facts)
-                if probe.program not in facts.refused
-            ]
-            if not _hopeful(backend, probes):
-                return facts
-            programs = [probe.program for probe in probes]
-            try:
-                obj = loader.load(programs, families, config, _SELF_TEST_SESSIONS)
-            except Refused as refused:
-                facts = refuse(facts, refused, programs)
-                continue
-            with obj:
-                return _fire(obj, probes, facts, loader, loopback)
-
-
-def _hopeful(backend: str, probes: list[Probe]) -> bool:
-    """Whether anything of the back end's own is left to try."""
-    if backend == "tracepoint":
-        return bool(probes)
-    return any(probe.is_function for probe in probes)
-
-
-def _fire(
-    obj: Object,
-    probes: list[Probe],
-    facts: Facts,
-    loader: Loader,
-    loopback: selftest.Loopback,
-) -> Facts:
-    attached = []
-    for probe in probes:
-        try:
-            loader.attach(obj, [probe.program])
-        except Refused as refused:
-            facts = refuse(facts, refused, [probe.program])
-        else:
-            attached.append(probe)
-    if not loopback.ping():
-        raise RequirementError(
-            "the self-test's echo over loopback was not answered: is net.ipv4.icmp_echo_ignore_all"
-            " set? leave the test out with --no-self-test"
-        )
-    fired = []
-    for name, number in loader.btf.enum("icmp_rtt_probe").items():
-        if name == "PROBE_COUNT":
-            continue
-        value = obj.maps["fired"].lookup(struct.pack("=I", number))
-        if value and any(value):
-            fired.append(name.partition("_")[2])
-    return replace(facts, silent=planning.silent(attached, fired))
 
 
 def _all_functions(families: tuple[int, ...]) -> set[str]:
@@ -191,14 +256,3 @@ def _why_not(plan: Plan) -> str:
     refused = [note for note in plan.notes if "refused" in note]
     notes = refused or list(plan.notes) or ["it has no probe for a path"]
     return notes[0] + (f" (and {len(notes) - 1} more)" if len(notes) > 1 else "")
-
-
-def refused_everything(error: LibbpfError) -> RequirementError:
-    """A load that failed before any program was looked at."""
-    if error.errno in (errno.EPERM, errno.EACCES):
-        return RequirementError(
-            "the kernel refuses BPF to this process: run as root, or give it CAP_BPF and"
-            " CAP_PERFMON (on kernels before 5.11 CAP_SYS_RESOURCE as well)",
-            error.log,
-        )
-    return RequirementError(f"the BPF object cannot be loaded: {error}", error.log)

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 
 from icmp_rtt import netns, stages
 from icmp_rtt.decode import Decoder
-from icmp_rtt.errors import LibbpfError, RequirementError
+from icmp_rtt.errors import LibbpfError
 from icmp_rtt.kernel.libbpf import Libbpf
 from icmp_rtt.kernel.ringbuf import RingBuffer
 from icmp_rtt.kernel.symbols import Symbols
-from icmp_rtt.loader import Loader, Refused, object_path, words
+from icmp_rtt.loader import Loader, object_path, words
 from icmp_rtt.model import PlannedProbe, Start
-from icmp_rtt.plan import choose
-from icmp_rtt.survey import check_privileges, family_bits, refuse, refused_everything, survey
+from icmp_rtt.survey import check_privileges, refused_everything, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from icmp_rtt.kernel.maps import Map
     from icmp_rtt.options import Network, Options
     from icmp_rtt.plan import Plan
-    from icmp_rtt.survey import Survey
 
 __all__ = ("Tracer",)
 
@@ -153,8 +151,9 @@ class Tracer:
             Libbpf(options.libbpf, options.verbose), object_path(options.object), options.btf
         )
         self._where = self._namespace()
-        self._survey = survey(options, loader, self.symbols)
-        plan = self._attach(loader)
+        self._survey = survey(options, loader, self.symbols, self._config())
+        self._object, self._links = self._survey.object, self._survey.links
+        plan = self._survey.plan
         self._ring = RingBuffer(loader.lib, self._loaded.maps["events"].fd)
         self._sessions: dict[int, Map] = {
             family: self._loaded.maps[_SESSION_MAPS[family]] for family in options.families
@@ -171,43 +170,7 @@ class Tracer:
         index = netns.device_index(options.interface, path) if options.interface else 0
         return inode, index
 
-    def _attach(self, loader: Loader) -> Plan:
-        """Load and attach the plan; what is refused only now makes it a poorer one."""
-        found: Survey = self._survey
-        facts, plan = found.facts, found.plan
-        while plan.useful:
-            programs = [*plan.programs, stages.DROP_PROBE.program]
-            if stages.DROP_PROBE.program in facts.refused:
-                programs.pop()
-            try:
-                self._object = loader.load(
-                    programs,
-                    self._options.families,
-                    self._config(plan, found),
-                    self._options.max_sessions,
-                )
-                self._links = loader.attach(self._object, programs)
-                return plan
-            except Refused as refused:
-                self._close()
-                facts = refuse(facts, refused, programs)
-                plan = choose(plan.backend, self._options.families, facts)
-                last = refused.error
-        backend, self._survey = plan.backend, found
-        following = _after(backend) if self._options.backend == "auto" else None
-        if following is None:
-            raise RequirementError(
-                f"the kernel refuses the {backend} back end: {last}; 'icmp-rtt check' tells more",
-                last.log,
-            )
-        self._survey = found._replace(
-            plan=choose(following, self._options.families, facts),
-            facts=facts,
-            passed_over=(*found.passed_over, f"{backend}: {last}"),
-        )
-        return self._attach(loader)
-
-    def _config(self, plan: Plan, found: Survey) -> dict[str, int | tuple[int, ...]]:
+    def _config(self) -> dict[str, int | tuple[int, ...]]:
         options = self._options
         local, local_mask = _prefix(options.local)
         remote, remote_mask = _prefix(options.remote)
@@ -220,15 +183,9 @@ class Tracer:
             "min_rtt_ns": options.latency_ns,
             "netns": inode,
             "ifindex": index,
-            "families": family_bits(options.families),
             "directions": _DIRECTIONS[options.direction],
             "stacks": int(options.stacks),
             "only_incomplete": int(options.only_incomplete),
-            "typed_headers": int(found.kernel.typed_headers),
-            "drop_reasons": int(bool(found.kernel.drop_reasons)),
-            "rx_open": plan.rx_open,
-            "tx_close": plan.tx_close,
-            "rx_close": plan.rx_close,
         }
 
     def _describe(self, plan: Plan) -> Start:
@@ -324,9 +281,3 @@ def _prefix(network: Network | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if network is None:
         return (0,) * 4, (0,) * 4
     return words(network.network_address.packed), words(network.netmask.packed)
-
-
-def _after(backend: str) -> str | None:
-    order = list(stages.BACKENDS)
-    rest = order[order.index(backend) + 1 :]
-    return rest[0] if rest else None

@@ -10,8 +10,8 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from errno import EINVAL
+from typing import NamedTuple
 
 from icmp_rtt.errors import ObjectError
 from icmp_rtt.kernel.libbpf import Handle, Libbpf, OpenOptions
@@ -24,8 +24,7 @@ _LINK_PERF_EVENT = 7  # BPF_LINK_TYPE_PERF_EVENT
 _PERF_KPROBES = (3, 4)  # BPF_PERF_EVENT_KPROBE, BPF_PERF_EVENT_KRETPROBE
 
 
-@dataclass(frozen=True)
-class ProgramInfo:
+class ProgramInfo(NamedTuple):
     """What the kernel tells of a loaded program.
 
     Attributes:

@@ -9,7 +9,6 @@ and memory bounded by their number.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from struct import Struct
 from typing import NamedTuple
 
@@ -56,8 +55,7 @@ class Format(NamedTuple):
     size: int
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """A member of a struct.
 
     Attributes:
@@ -78,13 +76,12 @@ class Field:
     struct: StructLayout | None
 
     @property
-    def count(self) -> int:
+    def elements(self) -> int:
         """Number of elements; 1 for a scalar."""
         return _product(self.dims)
 
 
-@dataclass(frozen=True)
-class StructLayout:
+class StructLayout(NamedTuple):
     """A struct: its size in bytes, and its fields in the order of declaration."""
 
     name: str
@@ -236,7 +233,7 @@ class Btf:
             if bit_size or bits % 8 or not name or name in fields:
                 raise ObjectError(f"struct {entry.name} has bit fields or unnamed members")
             field = self._field(name, bits // 8, member_type, depth)
-            if field.offset + field.size * field.count > entry.size:
+            if field.offset + field.size * field.elements > entry.size:
                 raise ObjectError(f"damaged BTF: {entry.name}.{name} is longer than its struct")
             fields[name] = field
         self._layouts[type_id] = StructLayout(entry.name, entry.size, fields)
@@ -317,9 +314,9 @@ def _flatten(
             length, dims = (dims[-1], dims[:-1]) if dims else (1, dims)
             codes.append(f"{length}s" * _product(dims))
         else:
-            codes.append(f"{field.count}{code.lower() if field.signed else code}")
+            codes.append(f"{field.elements}{code.lower() if field.signed else code}")
         names.extend(_indexed(prefix + field.name, dims))
-        position = start + field.size * field.count
+        position = start + field.size * field.elements
     return position
 
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from icmp_rtt.errors import ObjectError, RequirementError
 
@@ -26,8 +25,7 @@ _COMPRESSED = 0x800  # SHF_COMPRESSED
 _EMPTY = ("SHT_NULL", "SHT_NOBITS")
 
 
-@dataclass(frozen=True)
-class Symbol:
+class Symbol(NamedTuple):
     """A symbol: where it lies in its section and how long it is, in bytes."""
 
     name: str
@@ -36,8 +34,7 @@ class Symbol:
     section: str
 
 
-@dataclass(frozen=True)
-class _Section:
+class _Section(NamedTuple):
     name: str
     type: str
     start: int

@@ -39,7 +39,7 @@ class Layout:
             for dim in dims:
                 count *= dim
             self.fields[member] = SimpleNamespace(
-                name=member, offset=offset, size=size, dims=dims, count=count, struct=nested
+                name=member, offset=offset, size=size, dims=dims, elements=count, struct=nested
             )
             self._codes[member] = _CODES.get(type_name)
             offset += size * count
@@ -53,7 +53,7 @@ class Layout:
                 end_of_all = field.offset
                 break
             form += "x" * (field.offset - end)
-            end = field.offset + field.size * field.count
+            end = field.offset + field.size * field.elements
             for label in _labels(field.dims if self._codes[member] != "s" else ()):
                 if field.struct:
                     inner = field.struct.format()
@@ -61,7 +61,7 @@ class Layout:
                     names += [f"{member}{label}.{name}" for name in inner.names]
                 else:
                     text = self._codes[member] == "s"
-                    form += f"{field.count}s" if text else self._codes[member]
+                    form += f"{field.elements}s" if text else self._codes[member]
                     names.append(member + label)
         else:
             end_of_all = self.size

@@ -35,7 +35,7 @@ def test_nothing_given():
         ("--backend kprobe", "backend", "kprobe"),
         ("--netns blue", "netns", "blue"),
         ("--timeout 0.25", "timeout_ns", 250_000_000),
-        ("--count 23", "count", 23),
+        ("--count 23", "max_echoes", 23),
         ("--duration 2", "duration_ns", 2_000_000_000),
         ("--format json", "format", "json"),
         ("--no-self-test", "self_test", False),
@@ -52,7 +52,9 @@ def test_each_flag(words, name, value):
     """Each flag sets its option and leaves the others alone."""
     given = options(*words.split())
     assert getattr(given, name) == value
-    changed = {key for key, default in vars(Options()).items() if getattr(given, key) != default}
+    changed = {
+        key for key, default in Options()._asdict().items() if getattr(given, key) != default
+    }
     assert changed - {"families"} == {name}
 
 

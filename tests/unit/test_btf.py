@@ -86,7 +86,9 @@ def test_fields_are_told_with_offsets_sizes_dimensions_and_signs():
     """A field says where it lies and what an element of it is."""
     layout = Btf(event().bytes()).struct("event")
     assert (layout.name, layout.size) == ("event", 160)
-    seen = {f.name: (f.offset, f.size, f.dims, f.count, f.signed) for f in layout.fields.values()}
+    seen = {
+        f.name: (f.offset, f.size, f.dims, f.elements, f.signed) for f in layout.fields.values()
+    }
     assert seen == {
         "ts_ns": (0, 8, (6,), 6, False),
         "family": (48, 1, (), 1, False),

@@ -189,4 +189,4 @@ def test_threshold_without_complete_echoes():
 def test_options_do_not_change():
     """Nobody can change what was checked."""
     with pytest.raises(AttributeError):
-        Options().count = 3
+        Options().max_echoes = 3
