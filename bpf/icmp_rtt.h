@@ -80,7 +80,8 @@ enum icmp_rtt_probe {
 
 /*
  * What became of everything that was seen; index of the counters map.
- * requests = complete + expired + restarted + other_interface + in flight + refused
+ * requests = complete + expired + restarted + other_interface + in flight + refused,
+ * of which the reader takes other_interface off both sides.
  * complete = reported + below_threshold + unasked + events_lost
  */
 enum icmp_rtt_counter {

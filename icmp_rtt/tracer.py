@@ -211,9 +211,10 @@ class Tracer:
 
     def _layout(self, loader: Loader) -> None:
         event = loader.btf.struct("icmp_rtt_event").fields
-        self._stamps = struct.Struct("=6Q")
-        self._stamps_at = event["ts_ns"].offset
-        self._xmit_recv_at = self._stamps_at + 2 * 8
+        stamps, hooks = event["ts_ns"], loader.btf.enum("icmp_rtt_hook")
+        self._stamps = struct.Struct(f"={stamps.elements}Q")
+        self._stamps_at = stamps.offset
+        self._wire_side = (hooks["HOOK_XMIT"], hooks["HOOK_RECV"])
         self._other_at = event["other_interface"].offset
         self._counter_names = [
             name.partition("_")[2].lower()
@@ -225,18 +226,19 @@ class Tracer:
         """As elsewhere() of session.bpf.h: it passed by other devices than the one asked for."""
         if not self._where[1] or not value[self._other_at]:
             return False
-        return not any(value[self._xmit_recv_at : self._xmit_recv_at + 16])
+        stamps = self._stamps.unpack_from(value, self._stamps_at)
+        return not any(stamps[hook] for hook in self._wire_side)
 
     def _give_up(self, now_ns: int) -> list[bytes]:
         """Sessions past --timeout, which are ours once the kernel has let us delete them."""
         oldest_ns = now_ns - self._options.timeout_ns
-        given_up = []
+        given_up, given_up_keys = [], self._loaded.maps["given_up"]
         for sessions in self._sessions.values():
             for key, value in sessions.items():
                 stamps = [ts for ts in self._stamps.unpack_from(value, self._stamps_at) if ts]
                 if not stamps or min(stamps) > oldest_ns or not sessions.delete(key):
                     continue
-                self._loaded.maps["given_up"].update(key.ljust(44, b"\0"), b"\1")
+                given_up_keys.update(key.ljust(given_up_keys.key_size, b"\0"), b"\1")
                 if self._is_elsewhere(value):
                     self._elsewhere += 1
                 else:
