@@ -53,7 +53,8 @@
 	((typed) ? (pointer)->member : BPF_CORE_READ(pointer, member))
 
 enum packet_kind {
-	PACKET_OTHER,
+	PACKET_FOREIGN, /* not ICMP */
+	PACKET_OTHER,	/* ICMP, and neither an echo nor an error */
 	PACKET_REQUEST,
 	PACKET_REPLY,
 	PACKET_ERROR, /* an ICMP error; inner is where the packet it quotes begins */
@@ -72,11 +73,13 @@ struct packet {
 	__u32 inner;   /* offset from the network header */
 };
 
-/* The network header of an skb, and how much of the packet can be read there. */
+/* The network header of an skb, or of a packet that an ICMP error quotes. */
 struct header {
 	const void *at;
-	__u32 readable;
+	struct sk_buff *skb;
+	__u32 skipped; /* bytes from where the skb's own begins */
 	__u8 family; /* 0: neither IPv4 nor IPv6 */
+	bool arrived; /* skb->data is the skb's own, and skb->network_header isn't */
 };
 
 static __always_inline __u8 family_of(__be16 protocol)
@@ -97,42 +100,61 @@ static __always_inline bool family_wanted(__u8 family)
 static __always_inline struct header header_by_offset(struct sk_buff *skb, __u8 family,
 						      const bool typed)
 {
-	const unsigned char *head = GET(typed, skb, head);
-	__u32 offset = GET(typed, skb, network_header);
-	__u32 tail = GET(typed, skb, tail);
 	struct header header = {
-		.at = head + offset,
-		.readable = tail > offset ? tail - offset : 0,
+		.at = GET(typed, skb, head) + GET(typed, skb, network_header),
+		.skb = skb,
 		.family = family,
 	};
 
 	return header;
 }
 
-/* On arrival, where skb->data is the network header, or a VLAN tag before it. */
-static __always_inline struct header header_on_arrival(struct sk_buff *skb)
+/* How many bytes from the header on lie in the linear part. Asked for late: it costs loads. */
+static __always_inline __u32 readable(const struct header *header, const bool typed)
 {
-	const unsigned char *data = skb->data;
-	__be16 protocol = skb->protocol;
+	struct sk_buff *skb = header->skb;
+	__u32 end, begin;
+
+	if (header->arrived) {
+		end = GET(typed, skb, len);
+		begin = GET(typed, skb, data_len) + header->skipped;
+	} else {
+		end = GET(typed, skb, tail);
+		begin = GET(typed, skb, network_header) + header->skipped;
+	}
+	return end > begin ? end - begin : 0;
+}
+
+/* On arrival skb->data is the network header. */
+static __always_inline struct header header_on_arrival(struct sk_buff *skb, __u8 family,
+						       __u32 skipped)
+{
 	struct header header = {
-		.at = data,
-		.readable = skb->len - skb->data_len,
-		.family = family_of(protocol),
+		.at = skb->data + skipped,
+		.skb = skb,
+		.skipped = skipped,
+		.family = family,
+		.arrived = true,
 	};
 
-	if (header.family)
-		return header;
-	for (int tags = 0; tags < 2; tags++) {
-		if (protocol != bpf_htons(ETH_P_8021Q) && protocol != bpf_htons(ETH_P_8021AD))
-			break;
-		if (header.readable < VLAN_HLEN ||
-		    bpf_probe_read_kernel(&protocol, sizeof(protocol), header.at + 2))
-			break;
-		header.at += VLAN_HLEN;
-		header.readable -= VLAN_HLEN;
-	}
-	header.family = family_of(protocol);
 	return header;
+}
+
+/* Steps over VLAN tags that are still in the data; how many bytes they take. */
+static __always_inline __u32 skip_tags(struct sk_buff *skb, __be16 *protocol)
+{
+	struct header header = header_on_arrival(skb, 0, 0);
+	__u32 skipped = 0;
+
+	for (int tags = 0; tags < 2; tags++) {
+		if (*protocol != bpf_htons(ETH_P_8021Q) && *protocol != bpf_htons(ETH_P_8021AD))
+			break;
+		if (readable(&header, true) < skipped + VLAN_HLEN ||
+		    bpf_probe_read_kernel(protocol, sizeof(*protocol), header.at + skipped + 2))
+			break;
+		skipped += VLAN_HLEN;
+	}
+	return skipped;
 }
 
 static __always_inline __u8 kind_of_v4(__u8 type)
@@ -169,7 +191,7 @@ static __always_inline void parse_icmp(struct header *header, __u32 offset,
 	struct icmphdr icmp;
 
 	packet->kind = PACKET_UNREADABLE;
-	if (header->readable < offset + ICMP_HLEN)
+	if (readable(header, typed) < offset + ICMP_HLEN)
 		return;
 	if (typed && config.typed_headers) {
 		const struct icmphdr *cast = bpf_rdonly_cast(
@@ -198,12 +220,17 @@ static __always_inline void parse_v4_typed(struct header *header, struct packet 
 		bpf_rdonly_cast(header->at, bpf_core_type_id_kernel(struct iphdr));
 	__u16 fragment;
 
-	packet->kind = PACKET_OTHER;
+	packet->kind = PACKET_FOREIGN;
 	if (ip->protocol != IPPROTO_ICMP)
 		return;
+	packet->kind = PACKET_OTHER;
 	fragment = bpf_ntohs(ip->frag_off);
 	if (fragment & IP_OFFSET)
 		return;
+	if (readable(header, true) < sizeof(struct iphdr)) {
+		packet->kind = PACKET_UNREADABLE;
+		return;
+	}
 	packet->saddr[0] = ip->saddr;
 	packet->daddr[0] = ip->daddr;
 	packet->fragment = !!(fragment & IP_MF);
@@ -211,7 +238,8 @@ static __always_inline void parse_v4_typed(struct header *header, struct packet 
 }
 
 /* IPv4 by one copy of the IP header and, where it has no options, of ICMP's. */
-static __always_inline void parse_v4_copied(struct header *header, struct packet *packet)
+static __always_inline void parse_v4_copied(struct header *header, struct packet *packet,
+					    const bool typed)
 {
 	struct {
 		__u8 version_ihl;
@@ -231,22 +259,29 @@ static __always_inline void parse_v4_copied(struct header *header, struct packet
 		__be16 echo_sequence;
 	} raw;
 	__u16 fragment;
+	__u32 linear;
 	__u32 ip_len;
 
-	packet->kind = PACKET_OTHER;
+	packet->kind = PACKET_FOREIGN;
 	if (bpf_probe_read_kernel(&raw, sizeof(raw), header->at))
 		return;
 	if (raw.protocol != IPPROTO_ICMP)
 		return;
+	packet->kind = PACKET_OTHER;
 	fragment = bpf_ntohs(raw.frag_off);
 	if (fragment & IP_OFFSET)
 		return;
+	linear = readable(header, typed);
+	if (linear < sizeof(struct iphdr)) {
+		packet->kind = PACKET_UNREADABLE;
+		return;
+	}
 	packet->saddr[0] = raw.saddr;
 	packet->daddr[0] = raw.daddr;
 	packet->fragment = !!(fragment & IP_MF);
 	ip_len = (raw.version_ihl & 0xF) * 4;
-	if (ip_len != sizeof(raw) - ICMP_HLEN || header->readable < sizeof(raw)) {
-		parse_icmp(header, ip_len, packet, false);
+	if (ip_len != sizeof(raw) - ICMP_HLEN || linear < sizeof(raw)) {
+		parse_icmp(header, ip_len, packet, typed);
 		return;
 	}
 	packet->type = raw.type;
@@ -259,7 +294,7 @@ static __always_inline void parse_v4_copied(struct header *header, struct packet
 
 /* Steps over one extension header at @offset; false when it ends the search. */
 static __always_inline bool step_v6(struct header *header, __u8 *next, __u32 *offset,
-				    struct packet *packet)
+				    struct packet *packet, const bool typed)
 {
 	struct {
 		__u8 next;
@@ -270,7 +305,8 @@ static __always_inline bool step_v6(struct header *header, __u8 *next, __u32 *of
 	if (*next != IPPROTO_HOPOPTS && *next != IPPROTO_ROUTING && *next != IPPROTO_DSTOPTS &&
 	    *next != IPPROTO_FRAGMENT)
 		return false;
-	if (header->readable < *offset + 8 ||
+	packet->kind = PACKET_OTHER;
+	if (readable(header, typed) < *offset + 8 ||
 	    bpf_probe_read_kernel(&extension, sizeof(extension), header->at + *offset))
 		return false;
 	if (*next == IPPROTO_FRAGMENT) {
@@ -298,7 +334,7 @@ static __always_inline void parse_v6(struct header *header, struct packet *packe
 		__u32 daddr[4];
 	} raw;
 
-	packet->kind = PACKET_OTHER;
+	packet->kind = PACKET_FOREIGN;
 	if (typed && config.typed_headers) {
 		const struct ipv6hdr *ip =
 			bpf_rdonly_cast(header->at, bpf_core_type_id_kernel(struct ipv6hdr));
@@ -319,34 +355,32 @@ static __always_inline void parse_v6(struct header *header, struct packet *packe
 		__builtin_memcpy(packet->daddr, raw.daddr, sizeof(raw.daddr));
 	}
 	for (int i = 0; i < IPV6_EXTENSIONS_MAX && raw.next != IPPROTO_ICMPV6; i++)
-		if (!step_v6(header, &raw.next, &offset, packet))
+		if (!step_v6(header, &raw.next, &offset, packet, typed))
 			return;
 	if (raw.next == IPPROTO_ICMPV6)
 		parse_icmp(header, offset, packet, typed);
 }
 
 /*
- * Fills @packet, whose kind says how far that went. A packet whose IP header
- * isn't in the linear part can be of any protocol: it is PACKET_UNREADABLE.
+ * Fills @packet, whose kind says how far that went. An ICMP packet whose headers
+ * aren't in the linear part is PACKET_UNREADABLE; whether a packet is ICMP at all
+ * is read where its IP header ought to be, in the linear part or not.
  */
 static __always_inline void parse(struct header *header, struct packet *packet,
 				  const bool typed)
 {
 	/* Whole: clang may otherwise move members around that were never set. */
 	__builtin_memset(packet, 0, sizeof(*packet));
-	packet->kind = PACKET_UNREADABLE;
 	if (header->family == FAMILY_IPV4) {
-		if (header->readable < sizeof(struct iphdr))
-			return;
 		if (typed && config.typed_headers)
 			parse_v4_typed(header, packet);
 		else
-			parse_v4_copied(header, packet);
-	} else {
-		if (header->readable < IPV6_HLEN)
-			return;
-		parse_v6(header, packet, typed);
+			parse_v4_copied(header, packet, typed);
+		return;
 	}
+	packet->kind = PACKET_UNREADABLE;
+	if (readable(header, typed) >= IPV6_HLEN)
+		parse_v6(header, packet, typed);
 }
 
 #endif

@@ -10,22 +10,6 @@
 
 #define EEXIST 17
 
-/*
- * Names an echo. The IPv4 map uses the first 20 bytes of it, so the members
- * that IPv4 needs come first.
- */
-struct echo_key {
-	__u32 netns;
-	__u16 id;
-	__u16 seq;
-	__u32 direction;
-	__u32 local;
-	__u32 remote;
-	__u32 local_rest[3];
-	__u32 remote_rest[3];
-};
-
-#define KEY_V4_SIZE 20
 #define EVENT_BASE_SIZE __builtin_offsetof(struct icmp_rtt_event, stack_bytes)
 #define EVENT_FULL_SIZE sizeof(struct icmp_rtt_event)
 
@@ -72,17 +56,6 @@ struct {
 } events SEC(".maps");
 
 /*
- * Key: CPU number (as many entries as there are possible CPUs, set by the
- * reader); value: struct icmp_rtt_counters. Never deleted.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct icmp_rtt_counters);
-} counters SEC(".maps");
-
-/*
  * Key: enum icmp_rtt_probe; value: how often it recognised an echo of the
  * self-test. Entry 0 is set by the reader when the test is over: the inode
  * number of its namespace may come up again.
@@ -106,6 +79,8 @@ struct {
 	__type(value, __u8);
 } given_up SEC(".maps");
 
+#define WAKEUP_BYTES (256 * 1024)
+
 #define RECENT_SLOTS 16384
 
 /*
@@ -120,21 +95,15 @@ struct {
 	__type(value, __u64);
 } recent SEC(".maps");
 
-static __always_inline void count(enum icmp_rtt_counter which)
-{
-	__u32 cpu = bpf_get_smp_processor_id();
-	struct icmp_rtt_counters *all = bpf_map_lookup_elem(&counters, &cpu);
-
-	if (all)
-		__sync_fetch_and_add(&all->value[which], 1);
-}
-
 static __always_inline struct icmp_rtt_event *find_session(__u8 family, struct echo_key *key)
 {
 	if (family == FAMILY_IPV4)
 		return bpf_map_lookup_elem(&sessions_v4, key);
 	return bpf_map_lookup_elem(&sessions_v6, key);
 }
+
+/* Whether a request that many may answer was ever followed: only then is there a second look. */
+static bool many_asked;
 
 static __always_inline long delete_session(__u8 family, struct echo_key *key)
 {
@@ -187,18 +156,28 @@ static __always_inline bool elsewhere(const struct icmp_rtt_event *session)
 	       !session->ts_ns[HOOK_RECV];
 }
 
-static __always_inline void account(__u8 family, const struct echo_key *key, __u8 outcome,
+static __always_inline void account(struct cpu_state *cpu, __u8 family, const struct echo_key *key, __u8 outcome,
 				    const bool lost)
 {
 	if (outcome == OUTCOME_RESTARTED) {
-		count(COUNTER_RESTARTED);
+		count(cpu, COUNTER_RESTARTED);
 		if (lost)
-			count(COUNTER_RESTARTED_LOST);
+			count(cpu, COUNTER_RESTARTED_LOST);
 		return;
 	}
-	count(COUNTER_COMPLETE);
-	count(lost ? COUNTER_EVENTS_LOST : COUNTER_REPORTED);
+	count(cpu, COUNTER_COMPLETE);
+	count(cpu, lost ? COUNTER_EVENTS_LOST : COUNTER_REPORTED);
 	remember_completed(family, key);
+}
+
+/*
+ * The reader looks into the buffer ten times a second; waking it for each
+ * record would cost more than all the hooks of an echo together.
+ */
+static __always_inline __u64 wakeup(void)
+{
+	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < WAKEUP_BYTES ? BPF_RB_NO_WAKEUP :
+									       BPF_RB_FORCE_WAKEUP;
 }
 
 /*
@@ -206,7 +185,7 @@ static __always_inline void account(__u8 family, const struct echo_key *key, __u
  * paths with and without a record are kept apart: verifiers before 6.3 forget
  * that a record was tested.
  */
-static __always_inline void emit(__u8 family, struct echo_key *key,
+static __always_inline void emit(struct cpu_state *cpu, __u8 family, struct echo_key *key,
 				 struct icmp_rtt_event *session, __u8 outcome)
 {
 	struct icmp_rtt_event *record;
@@ -217,7 +196,7 @@ static __always_inline void emit(__u8 family, struct echo_key *key,
 		record = bpf_ringbuf_reserve(&events, EVENT_BASE_SIZE, 0);
 	if (!record) {
 		if (!delete_session(family, key))
-			account(family, key, outcome, true);
+			account(cpu, family, key, outcome, true);
 		return;
 	}
 	if (config.stacks)
@@ -226,22 +205,22 @@ static __always_inline void emit(__u8 family, struct echo_key *key,
 		__builtin_memcpy(record, session, EVENT_BASE_SIZE);
 	record->outcome = outcome;
 	if (delete_session(family, key)) {
-		bpf_ringbuf_discard(record, 0);
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 		return;
 	}
-	account(family, key, outcome, false);
-	bpf_ringbuf_submit(record, 0);
+	account(cpu, family, key, outcome, false);
+	bpf_ringbuf_submit(record, wakeup());
 }
 
 /* Ends a session that is not to be reported. */
-static __always_inline void discard(__u8 family, struct echo_key *key,
+static __always_inline void discard(struct cpu_state *cpu, __u8 family, struct echo_key *key,
 				    enum icmp_rtt_counter why)
 {
 	if (delete_session(family, key))
 		return;
 	if (why != COUNTER_OTHER_INTERFACE)
-		count(COUNTER_COMPLETE);
-	count(why);
+		count(cpu, COUNTER_COMPLETE);
+	count(cpu, why);
 	remember_completed(family, key);
 }
 
@@ -254,29 +233,29 @@ static __always_inline __u64 first_stamp(const struct icmp_rtt_event *session, _
 }
 
 /* The last hook has stamped the session. */
-static __always_inline void complete_session(__u8 family, struct echo_key *key,
+static __always_inline void complete_session(struct cpu_state *cpu, __u8 family, struct echo_key *key,
 					     struct icmp_rtt_event *session, __u64 now)
 {
 	__u64 start;
 
-	count(COUNTER_REPLIES);
+	count(cpu, COUNTER_REPLIES);
 	if (elsewhere(session)) {
-		discard(family, key, COUNTER_OTHER_INTERFACE);
+		discard(cpu, family, key, COUNTER_OTHER_INTERFACE);
 		return;
 	}
 	if (config.only_incomplete) {
-		discard(family, key, COUNTER_UNASKED);
+		discard(cpu, family, key, COUNTER_UNASKED);
 		return;
 	}
 	if (config.min_rtt_ns) {
 		start = first_stamp(session, key->direction == DIRECTION_TX ? HOOK_SEND :
 									      HOOK_RECV);
 		if (now - start < config.min_rtt_ns) {
-			discard(family, key, COUNTER_BELOW_THRESHOLD);
+			discard(cpu, family, key, COUNTER_BELOW_THRESHOLD);
 			return;
 		}
 	}
-	emit(family, key, session, OUTCOME_COMPLETE);
+	emit(cpu, family, key, session, OUTCOME_COMPLETE);
 }
 
 static __always_inline long insert_blank(__u8 family, struct echo_key *key)
@@ -292,24 +271,25 @@ static __always_inline long insert_blank(__u8 family, struct echo_key *key)
 }
 
 /* A new session; one that was under way under the same key ends first. */
-static __always_inline struct icmp_rtt_event *open_session(__u8 family, struct echo_key *key)
+static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu, __u8 family,
+							    struct echo_key *key)
 {
 	struct icmp_rtt_event *session;
 	long err;
 
-	count(COUNTER_REQUESTS);
+	count(cpu, COUNTER_REQUESTS);
 	err = insert_blank(family, key);
 	if (err == -EEXIST) {
 		session = find_session(family, key);
 		if (session && elsewhere(session))
-			discard(family, key, COUNTER_OTHER_INTERFACE);
+			discard(cpu, family, key, COUNTER_OTHER_INTERFACE);
 		else if (session)
-			emit(family, key, session, OUTCOME_RESTARTED);
+			emit(cpu, family, key, session, OUTCOME_RESTARTED);
 		err = insert_blank(family, key);
 	}
 	session = err ? NULL : find_session(family, key);
 	if (!session) {
-		count(COUNTER_REFUSED);
+		count(cpu, COUNTER_REFUSED);
 		return NULL;
 	}
 	session->family = family;

@@ -122,7 +122,6 @@ class Loader:
             obj.maps[name].set_max_entries(sessions if family in families else 1)
         obj.maps["blank"].set_value_size(size)
         obj.maps["given_up"].set_max_entries(sessions)
-        obj.maps["counters"].set_max_entries(cpus)
         obj.maps["cpus"].set_max_entries(cpus)
         obj.maps["arrival_stacks"].set_max_entries(cpus * _TAGS if stacks else 1)
 

@@ -256,10 +256,11 @@ class Tracer:
 
     def _raw_counters(self) -> Counter[str]:
         total: Counter[str] = Counter(dict.fromkeys(self._counter_names, 0))
-        per_cpu = self._loaded.maps["counters"]
+        counters = struct.Struct(f"={len(self._counter_names)}Q")  # the first of struct cpu_state
+        per_cpu = self._loaded.maps["cpus"]
         for cpu in range(per_cpu.max_entries):
-            value = per_cpu.lookup(struct.pack("=I", cpu)) or b""
-            counts = struct.unpack(f"={len(value) // 8}Q", value)
+            value = per_cpu.lookup(struct.pack("=I", cpu)) or bytes(counters.size)
+            counts = counters.unpack_from(value)
             for name, count in zip(self._counter_names, counts):
                 total[name] += count
         return total

@@ -32,17 +32,20 @@ class RingBuffer(Handle):
         super().__init__(lib, address, "ring buffer")
 
     def poll(self, timeout_ms: int) -> list[bytes]:
-        """Wait for records; the list is empty after the timeout or a signal.
+        """What is there by now, or comes before the timeout or a signal; it may be nothing.
+
+        The kernel wakes us only once much has gathered: what came meanwhile is
+        found at the end of the wait.
 
         Raises:
             LibbpfError: polling failed.
             BaseException: whatever was raised while a record was taken over;
                 records taken before it are returned by the next call.
         """
-        return self._read("ring_buffer__poll", timeout_ms)
+        return self.consume() or self._read("ring_buffer__poll", timeout_ms) or self.consume()
 
     def consume(self) -> list[bytes]:
-        """As ``poll``, without waiting, and without asking the kernel if there is anything."""
+        """As ``poll``, without waiting."""
         return self._read("ring_buffer__consume")
 
     def _free(self, address: int) -> None:

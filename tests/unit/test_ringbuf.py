@@ -15,10 +15,10 @@ class Ring(FakeLib):
     """A library with one ring buffer, which stops when its callback says so, as libbpf does."""
 
     def __init__(self, *records):
-        self.records, self.freed, self.timeouts = list(records), [], []
+        self.records, self.coming, self.freed, self.timeouts = list(records), [], [], []
         super().__init__(
             ring_buffer__new=self.new,
-            ring_buffer__poll=lambda _, timeout: self.timeouts.append(timeout) or self.feed(),
+            ring_buffer__poll=self.wait,
             ring_buffer__consume=lambda _: self.feed(),
             ring_buffer__free=self.freed.append,
         )
@@ -27,6 +27,12 @@ class Ring(FakeLib):
         assert fd == 5
         self.callback = callback
         return 77
+
+    def wait(self, ring, timeout_ms):
+        """The kernel doesn't wake us for what comes meanwhile: it is found afterwards."""
+        self.timeouts.append(timeout_ms)
+        self.records, self.coming = self.coming, []
+        return 0
 
     def feed(self):
         count = 0
@@ -45,10 +51,13 @@ def test_records_come_in_order_as_bytes():
     kernel = Ring(b"one", b"\0two\0", b"")
     ring = RingBuffer(kernel, 5)
     assert ring.poll(250) == [b"one", b"\0two\0", b""]
+    assert kernel.timeouts == []  # nobody waits while there is something to read
     assert ring.poll(0) == []
-    assert kernel.timeouts == [250, 0]
-    kernel.records = [b"late"]
-    assert ring.consume() == [b"late"]
+    kernel.coming = [b"late"]
+    assert ring.poll(250) == [b"late"]
+    assert kernel.timeouts == [0, 250]
+    kernel.records = [b"at the end"]
+    assert ring.consume() == [b"at the end"]
 
 
 def test_one_call_returns_so_many_records_at_most():

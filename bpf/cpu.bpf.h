@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What a CPU knows of the skbs under way on it, and what it has counted. A
+ * cache but for the counters: a miss costs a second look at the packet.
+ */
+#ifndef CPU_BPF_H
+#define CPU_BPF_H
+
+#define TAGS 64
+#define WAYS 4 /* arrivals that may share a slot: a list holds skbs of several slabs */
+#define LISTED_MAX 16 /* of ours in one receive list */
+/* A recognised arrival that hasn't come by ip_rcv after so many others was
+ * bridged or dropped: longer than any list that one poll delivers. */
+#define STRAY_LIMIT 256
+
+/*
+ * Names an echo. The IPv4 map uses the first 20 bytes of it, so the members
+ * that IPv4 needs come first.
+ */
+struct echo_key {
+	__u32 netns;
+	__u16 id;
+	__u16 seq;
+	__u32 direction;
+	__u32 local;
+	__u32 remote;
+	__u32 local_rest[3];
+	__u32 remote_rest[3];
+};
+
+#define KEY_V4_SIZE 20
+
+/* An skb on its way out that was recognised at a hook before. */
+struct transmit_tag {
+	__u64 skb;
+	__u64 sk;
+	struct echo_key key;
+	__u32 family;
+};
+
+/*
+ * An skb that arrived on this CPU, not yet known to be delivered here. A time
+ * that its session has been given is zero again.
+ */
+struct arrival {
+	__u64 skb;	/* 0: done with */
+	__u64 since_ns; /* of its arrival; 0: done with */
+	__u64 dev;
+	__u64 recv_ns;
+	__u64 ip_rcv_ns;
+	struct echo_key key;
+	__u32 stray;	 /* the arrival device is not the one asked for */
+	__u8 recv_probe;
+	__u8 ip_rcv_probe;
+	__u8 fragment; /* the first of several: what is put together may be another skb */
+	__u8 slot;     /* its own index */
+	__u16 cpu;
+	__u16 reserved;
+};
+
+struct cpu_state {
+	struct icmp_rtt_counters counters;
+	__u64 pending; /* arrivals recognised and not yet seen by ip_rcv */
+	__u64 strays;  /* others that ip_rcv has seen since */
+	__u64 refused;	 /* an skb that arrived with an echo of the other direction */
+	__u64 refused_matches; /* and its addresses are those asked for */
+	__u64 delivered; /* an skb that icmp_rcv has seen: that it frees it is no drop */
+	__u64 found_count;
+	__u64 found[LISTED_MAX]; /* of a receive list, slots of those that are ours */
+	struct transmit_tag transmit[TAGS];
+	struct arrival arrival[TAGS];
+};
+
+/*
+ * Key: CPU number (as many entries as there are possible CPUs, set by the
+ * reader); value: struct cpu_state. Tags and arrivals are overwritten, never
+ * deleted.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct cpu_state);
+} cpus SEC(".maps");
+
+/*
+ * How many CPUs have pending arrivals: while there are none, ip_rcv has
+ * nothing to look for and leaves at once.
+ */
+static __u64 cpus_pending;
+
+#define PASSED_OVER 1024
+
+/*
+ * ICMP packets that aren't ours, by skb: mark_of(skb, sk). Shared by all CPUs;
+ * one that was overwritten is looked at again.
+ */
+static __u64 passed_over[PASSED_OVER];
+
+static __always_inline struct cpu_state *this_cpu(void)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+
+	return bpf_map_lookup_elem(&cpus, &cpu);
+}
+
+static __always_inline void count(struct cpu_state *cpu, enum icmp_rtt_counter which)
+{
+	__sync_fetch_and_add(&cpu->counters.value[which], 1);
+}
+
+/*
+ * The low half of a pointer as a number. The verifier lets a typed pointer be
+ * compared and stored, but not calculated with, except by a 32-bit move, which
+ * the compiler has to be kept from taking apart.
+ */
+static __always_inline __u32 low_half(__u64 pointer)
+{
+	__u32 low;
+
+	asm volatile("%0 = %1" : "=w"(low) : "w"((__u32)pointer));
+	return low;
+}
+
+static __always_inline __u32 slot_of(__u64 skb)
+{
+	return low_half(skb) >> 8 & (TAGS - 1);
+}
+
+/* ------------------------------------------------------------- transmit */
+
+static __always_inline __u64 mark_of(__u64 skb, __u64 sk)
+{
+	return (__u64)low_half(skb) << 32 | low_half(sk);
+}
+
+static __always_inline __u64 *mark_slot(__u64 skb)
+{
+	return &passed_over[low_half(skb) >> 8 & (PASSED_OVER - 1)];
+}
+
+static __always_inline void pass_over(__u64 skb, __u64 sk)
+{
+	*mark_slot(skb) = mark_of(skb, sk);
+}
+
+static __always_inline bool was_passed_over(__u64 skb, __u64 sk)
+{
+	return *mark_slot(skb) == mark_of(skb, sk);
+}
+
+/* A softirq may use the same slot between any two lines: skb goes first and comes last. */
+static __always_inline void tag(struct cpu_state *cpu, __u64 skb, __u64 sk, __u8 family,
+				const struct echo_key *key)
+{
+	struct transmit_tag *tag = &cpu->transmit[slot_of(skb)];
+
+	*(volatile __u64 *)&tag->skb = 0;
+	tag->sk = sk;
+	if (family == FAMILY_IPV4)
+		__builtin_memcpy(&tag->key, key, KEY_V4_SIZE);
+	else
+		tag->key = *key;
+	tag->family = family;
+	*(volatile __u64 *)&tag->skb = skb;
+	*mark_slot(skb) = 0;
+}
+
+static __always_inline bool recall(const struct cpu_state *cpu, __u64 skb, __u64 sk,
+				   __u8 family, struct echo_key *key)
+{
+	const struct transmit_tag *tag = &cpu->transmit[slot_of(skb)];
+
+	if (*(volatile __u64 *)&tag->skb != skb || tag->sk != sk || tag->family != family)
+		return false;
+	if (family == FAMILY_IPV4)
+		__builtin_memcpy(key, &tag->key, KEY_V4_SIZE);
+	else
+		*key = tag->key;
+	if (family == FAMILY_IPV4) {
+		for (int i = 0; i < 3; i++)
+			key->local_rest[i] = key->remote_rest[i] = 0;
+	}
+	return *(volatile __u64 *)&tag->skb == skb;
+}
+
+/* -------------------------------------------------------------- receive */
+
+static __always_inline __u32 first_way(__u64 skb)
+{
+	return slot_of(skb) % (TAGS / WAYS) * WAYS;
+}
+
+/* What is kept of an skb that was recognised on arrival; NULL for another one. */
+static __always_inline struct arrival *find_arrival(struct cpu_state *cpu, __u64 skb)
+{
+	__u32 first = first_way(skb);
+
+	for (int way = 0; way < WAYS; way++)
+		if (cpu->arrival[first + way].skb == skb)
+			return &cpu->arrival[first + way];
+	return NULL;
+}
+
+/* A place for an skb: its own of before, else a free one, else that of the oldest. */
+static __always_inline struct arrival *claim_arrival(struct cpu_state *cpu, __u64 skb)
+{
+	__u32 first = first_way(skb);
+	__u64 oldest_ns = ~0ULL;
+	__u32 claimed = first;
+	struct arrival *arrival;
+
+	for (int way = 0; way < WAYS; way++) {
+		arrival = &cpu->arrival[first + way];
+		if (arrival->skb == skb) {
+			claimed = first + way;
+			break;
+		}
+		if (arrival->since_ns < oldest_ns) {
+			oldest_ns = arrival->since_ns;
+			claimed = first + way;
+		}
+	}
+	arrival = &cpu->arrival[claimed & (TAGS - 1)];
+	arrival->slot = claimed;
+	arrival->cpu = bpf_get_smp_processor_id();
+	return arrival;
+}
+
+static __always_inline void release_arrival(struct arrival *arrival)
+{
+	arrival->skb = 0;
+	arrival->since_ns = 0;
+}
+
+static __always_inline void expect(struct cpu_state *cpu)
+{
+	if (!cpu->pending++)
+		__sync_fetch_and_add(&cpus_pending, 1);
+	cpu->strays = 0;
+}
+
+static __always_inline void expect_fewer(struct cpu_state *cpu, __u64 arrived, __u64 strays)
+{
+	cpu->strays = strays;
+	if (!cpu->pending)
+		return;
+	if (strays <= STRAY_LIMIT && arrived < cpu->pending) {
+		cpu->pending -= arrived;
+		return;
+	}
+	cpu->pending = 0;
+	__sync_fetch_and_add(&cpus_pending, -1);
+}
+
+#endif

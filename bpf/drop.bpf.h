@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Why one of our packets went no further.
+ */
+#ifndef DROP_BPF_H
+#define DROP_BPF_H
+
+/* The last hook of a path that was stamped; HOOK_COUNT if none was. */
+static __always_inline __u8 last_hook(const struct icmp_rtt_event *session, int side)
+{
+	if (side == SIDE_TRANSMIT)
+		return session->ts_ns[HOOK_XMIT]      ? HOOK_XMIT :
+		       session->ts_ns[HOOK_LOCAL_OUT] ? HOOK_LOCAL_OUT :
+		       session->ts_ns[HOOK_SEND]      ? HOOK_SEND :
+							HOOK_COUNT;
+	return session->ts_ns[HOOK_ICMP_RCV] ? HOOK_ICMP_RCV :
+	       session->ts_ns[HOOK_IP_RCV]   ? HOOK_IP_RCV :
+	       session->ts_ns[HOOK_RECV]     ? HOOK_RECV :
+					       HOOK_COUNT;
+}
+
+/*
+ * A request that is dropped before the hook that would open its session: what
+ * its arrival has kept opens one.
+ */
+static __always_inline struct icmp_rtt_event *open_dropped(struct cpu_state *cpu,
+							    struct sk_buff *skb, __u8 family,
+							    struct echo_key *key)
+{
+	struct arrival *arrival = find_arrival(cpu, (__u64)skb);
+	struct net_device *dev = skb->dev;
+	struct icmp_rtt_event *session;
+
+	if (!(key->direction & config.directions) || !addresses_match(family, key) ||
+	    (config.netns && config.netns != key->netns))
+		return NULL;
+	if (!arrival)
+		arrival = bpf_map_lookup_elem(&fragments, key);
+	if (!arrival || !arrival->recv_ns || !same_echo(&arrival->key, key))
+		return NULL;
+	session = open_session(cpu, family, key);
+	if (!session)
+		return NULL;
+	adopt(session, arrival, !arrival->stray);
+	if (dev)
+		note_device(session, SIDE_RECEIVE, dev, true);
+	return session;
+}
+
+/*
+ * Notes on the echo's session that one of its packets was freed as dropped. It
+ * stays open: what was dropped may have been a copy.
+ */
+static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 reason)
+{
+	struct cpu_state *cpu = this_cpu();
+	struct sock *sk = skb->sk;
+	struct icmp_rtt_event *session;
+	struct net_device *dev;
+	struct header header;
+	struct packet packet;
+	struct echo_key key;
+	__u8 family;
+	__u32 netns;
+	int side;
+
+	/* What icmp_rcv is done with: a raw socket has got its copy. */
+	if (!cpu || (cpu->delivered == (__u64)skb && !sk))
+		return;
+	family = family_of(skb->protocol);
+	if (!family_wanted(family))
+		return;
+	header = header_by_offset(skb, family, true);
+	parse(&header, &packet, true);
+	if (packet.kind != PACKET_REQUEST && packet.kind != PACKET_REPLY)
+		return;
+	dev = skb->dev;
+	if (dev)
+		netns = netns_of_device(dev, true);
+	else if (sk)
+		netns = netns_of_socket(sk, true);
+	else
+		return;
+	side = SIDE_TRANSMIT;
+	make_key(family, &packet, SIDE_TRANSMIT, direction_of(packet.kind, SIDE_TRANSMIT), netns,
+		 &key);
+	session = find_echo(family, &key);
+	if (!session) {
+		side = SIDE_RECEIVE;
+		make_key(family, &packet, SIDE_RECEIVE, direction_of(packet.kind, SIDE_RECEIVE),
+			 netns, &key);
+		session = find_echo(family, &key);
+		if (!session && packet.kind == PACKET_REQUEST)
+			session = open_dropped(cpu, skb, family, &key);
+	}
+	if (!session)
+		return;
+	if (side == SIDE_RECEIVE)
+		adopt_arrival(cpu, session, skb, &key, dev && device_wanted(dev, netns, true));
+	count(cpu, COUNTER_DROPS);
+	session->drop_side = side + 1;
+	session->drop_hook = last_hook(session, side);
+	session->drop_ip = location;
+	session->drop_reason = reason;
+	session->drop_ts_ns = bpf_ktime_get_ns();
+}
+
+#endif

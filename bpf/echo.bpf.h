@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Whose echo a packet belongs to, whether it is asked for, and what a hook
+ * notes of it: the parts that both paths share.
+ */
+#ifndef ECHO_BPF_H
+#define ECHO_BPF_H
+
+static __always_inline bool in_prefix(const __u32 *address, const volatile __u32 *prefix,
+				      const volatile __u32 *mask, __u8 family)
+{
+	if ((address[0] & mask[0]) != prefix[0])
+		return false;
+	if (family == FAMILY_IPV4)
+		return true;
+	return (address[1] & mask[1]) == prefix[1] && (address[2] & mask[2]) == prefix[2] &&
+	       (address[3] & mask[3]) == prefix[3];
+}
+
+static __always_inline bool addresses_match(__u8 family, const struct echo_key *key)
+{
+	const __u32 local[4] = { key->local, key->local_rest[0], key->local_rest[1],
+				 key->local_rest[2] };
+	const __u32 remote[4] = { key->remote, key->remote_rest[0], key->remote_rest[1],
+				  key->remote_rest[2] };
+
+	return in_prefix(local, config.local, config.local_mask, family) &&
+	       in_prefix(remote, config.remote, config.remote_mask, family);
+}
+
+static __always_inline __u32 direction_of(__u8 kind, const int side)
+{
+	if (side == SIDE_TRANSMIT)
+		return kind == PACKET_REQUEST ? DIRECTION_TX : DIRECTION_RX;
+	return kind == PACKET_REQUEST ? DIRECTION_RX : DIRECTION_TX;
+}
+
+static __always_inline void make_key(__u8 family, const struct packet *packet, const int side,
+				     __u32 direction, __u32 netns, struct echo_key *key)
+{
+	const __u32 *local = side == SIDE_TRANSMIT ? packet->saddr : packet->daddr;
+	const __u32 *remote = side == SIDE_TRANSMIT ? packet->daddr : packet->saddr;
+
+	key->netns = netns;
+	key->id = packet->id;
+	key->seq = packet->seq;
+	key->direction = direction;
+	key->local = local[0];
+	key->remote = remote[0];
+	if (family == FAMILY_IPV6) {
+		for (int i = 0; i < 3; i++) {
+			key->local_rest[i] = local[i + 1];
+			key->remote_rest[i] = remote[i + 1];
+		}
+	} else {
+		for (int i = 0; i < 3; i++)
+			key->local_rest[i] = key->remote_rest[i] = 0;
+	}
+}
+
+static __always_inline bool is_multicast(__u8 family, const struct echo_key *key)
+{
+	if (family == FAMILY_IPV4)
+		return (key->remote & bpf_htonl(0xF0000000)) == bpf_htonl(0xE0000000);
+	return (key->remote & bpf_htonl(0xFF000000)) == bpf_htonl(0xFF000000);
+}
+
+/* The key of a request that many may answer. */
+static __always_inline void any_remote(struct echo_key *key)
+{
+	key->remote = 0;
+	for (int i = 0; i < 3; i++)
+		key->remote_rest[i] = 0;
+}
+
+/* A session by exact key or, of what we sent, by the key that many may answer. */
+static __always_inline struct icmp_rtt_event *find_echo(__u8 family, struct echo_key *key)
+{
+	struct icmp_rtt_event *session = find_session(family, key);
+	struct echo_key any;
+
+	if (session || !many_asked || key->direction != DIRECTION_TX)
+		return session;
+	any = *key;
+	any_remote(&any);
+	session = find_session(family, &any);
+	if (session)
+		*key = any;
+	return session;
+}
+
+/*
+ * Whether a request at the hook that may open its session is to be followed;
+ * counts, by the first thing that does not match, those that are not.
+ */
+static __always_inline bool request_wanted(struct cpu_state *cpu, __u8 family,
+					   const struct echo_key *key)
+{
+	bool address = addresses_match(family, key);
+	bool direction = key->direction & config.directions;
+
+	if (!address || !direction) {
+		if (direction)
+			count(cpu, COUNTER_OTHER_ADDRESS);
+		else if (address)
+			count(cpu, COUNTER_OTHER_DIRECTION);
+		return false;
+	}
+	if (config.netns && key->netns != config.netns) {
+		count(cpu, COUNTER_OTHER_NETNS);
+		return false;
+	}
+	return true;
+}
+
+/* An echo of the self-test: it shows that the probe fires and is read right, no more. */
+static __always_inline bool is_self_test(__u32 netns, const int probe)
+{
+	__u32 which = PROBE_none;
+	__u64 *times;
+
+	if (!config.self_test_netns || netns != config.self_test_netns)
+		return false;
+	times = bpf_map_lookup_elem(&fired, &which);
+	if (times && *times)
+		return false;
+	which = probe;
+	times = bpf_map_lookup_elem(&fired, &which);
+	if (times)
+		__sync_fetch_and_add(times, 1);
+	return true;
+}
+
+static __always_inline void stamp(void *ctx, struct icmp_rtt_event *session, const int hook,
+				  const int probe, __u64 skb, __u64 now)
+{
+	if (session->ts_ns[hook])
+		return;
+	session->skb[hook] = skb;
+	session->cpu[hook] = bpf_get_smp_processor_id();
+	session->probe[hook] = probe;
+	if (config.stacks)
+		session->stack_bytes[hook] = bpf_get_stack(ctx, session->stack[hook],
+							   sizeof(session->stack[hook]), 0);
+	session->ts_ns[hook] = now;
+}
+
+static __always_inline void note_task(struct icmp_rtt_event *session, const int side)
+{
+	session->side[side].pid = bpf_get_current_pid_tgid() >> 32;
+	bpf_get_current_comm(session->side[side].comm, ICMP_RTT_NAME_LEN);
+}
+
+static __always_inline void note_device(struct icmp_rtt_event *session, const int side,
+					struct net_device *dev, const bool typed)
+{
+	session->side[side].ifindex = GET(typed, dev, ifindex);
+	if (typed) {
+		*(__u64 *)&session->side[side].ifname[0] = *(__u64 *)&dev->name[0];
+		*(__u64 *)&session->side[side].ifname[8] = *(__u64 *)&dev->name[8];
+	} else {
+		BPF_CORE_READ_INTO(&session->side[side].ifname, dev, name);
+	}
+}
+
+static __always_inline __u32 netns_of_device(struct net_device *dev, const bool typed)
+{
+	if (typed)
+		return dev->nd_net.net->ns.inum;
+	return BPF_CORE_READ(dev, nd_net.net, ns.inum);
+}
+
+static __always_inline __u32 netns_of_socket(struct sock *sk, const bool typed)
+{
+	if (typed)
+		return sk->__sk_common.skc_net.net->ns.inum;
+	return BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+}
+
+static __always_inline bool device_wanted(struct net_device *dev, __u32 netns, const bool typed)
+{
+	return !config.ifindex ||
+	       ((__u32)GET(typed, dev, ifindex) == config.ifindex && netns == config.netns);
+}
+
+#endif

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The way out: from the socket to the device. What was recognised at one hook
+ * is known by its skb at the next.
+ */
+#ifndef TRANSMIT_BPF_H
+#define TRANSMIT_BPF_H
+
+#define AF_PACKET 17
+#define SOCK_BROADCAST_BIT 6 /* enum sock_flags, SOCK_BROADCAST; include/net/sock.h */
+
+/*
+ * A request that a socket sends: opens its session. A socket that may
+ * broadcast, or a multicast address, is answered by others than it asked.
+ */
+static __always_inline struct icmp_rtt_event *open_transmit(struct cpu_state *cpu, __u8 family,
+							     struct echo_key *key,
+							     struct sock *sk, const bool typed)
+{
+	struct icmp_rtt_event *session;
+	struct echo_key exact;
+	bool many = is_multicast(family, key);
+
+	if (!request_wanted(cpu, family, key))
+		return NULL;
+	if (!many && sk)
+		many = GET(typed, sk, __sk_common.skc_flags) >> SOCK_BROADCAST_BIT & 1;
+	if (!many)
+		return open_session(cpu, family, key);
+	many_asked = true;
+	exact = *key;
+	any_remote(key);
+	session = open_session(cpu, family, key);
+	if (session) {
+		session->remote[0] = exact.remote;
+		for (int i = 0; i < 3; i++)
+			session->remote[i + 1] = exact.remote_rest[i];
+	}
+	return session;
+}
+
+/*
+ * The first hook on the way out. A reply is looked at only where we answer,
+ * and a packet that isn't followed is marked, so that the next hooks leave it.
+ */
+static __always_inline void on_send(void *ctx, struct sk_buff *skb, struct sock *sk,
+				    const int probe, const int family, const bool typed)
+{
+	struct header header = header_by_offset(skb, family, typed);
+	struct cpu_state *cpu = this_cpu();
+	struct icmp_rtt_event *session = NULL;
+	struct packet packet;
+	struct echo_key key;
+	__u64 now;
+
+	if (!cpu)
+		return;
+	parse(&header, &packet, typed);
+	if (packet.kind == PACKET_UNREADABLE)
+		count(cpu, COUNTER_UNPARSED);
+	if (packet.kind != PACKET_REQUEST &&
+	    (packet.kind != PACKET_REPLY || !(config.directions & DIRECTION_RX))) {
+		pass_over((__u64)skb, (__u64)sk);
+		return;
+	}
+	make_key(family, &packet, SIDE_TRANSMIT, direction_of(packet.kind, SIDE_TRANSMIT),
+		 netns_of_socket(sk, typed), &key);
+	if (is_self_test(key.netns, probe))
+		return;
+	now = bpf_ktime_get_ns();
+	if (packet.kind == PACKET_REQUEST)
+		session = open_transmit(cpu, family, &key, sk, typed);
+	else if (addresses_match(family, &key))
+		session = find_session(family, &key);
+	if (!session) {
+		pass_over((__u64)skb, (__u64)sk);
+		return;
+	}
+	note_task(session, SIDE_TRANSMIT);
+	stamp(ctx, session, HOOK_SEND, probe, (__u64)skb, now);
+	tag(cpu, (__u64)skb, (__u64)sk, family, &key);
+}
+
+/*
+ * Whether what a socket's flow tells of an IPv4 packet is enough to leave it:
+ * its addresses are the header's, and ICMP's type is in it for what raw and
+ * ICMP sockets send (raw_probe_proto_opt, ping_v4_sendmsg) and zero, as that of
+ * a reply, for what the kernel answers.
+ */
+static __always_inline bool flow_is_foreign(const struct flowi4 *flow, struct sock *sk)
+{
+	const bool request = flow->uli.icmpt.type == ICMP_ECHO;
+	struct cpu_state *cpu;
+
+	if (config.self_test_netns && netns_of_socket(sk, true) == config.self_test_netns)
+		return false;
+	if (!request && (flow->uli.icmpt.type != ICMP_ECHOREPLY ||
+			 !(config.directions & DIRECTION_RX)))
+		return true;
+	if ((flow->saddr & config.local_mask[0]) == config.local[0] &&
+	    (flow->daddr & config.remote_mask[0]) == config.remote[0])
+		return false;
+	if (request && config.directions & DIRECTION_TX) {
+		cpu = this_cpu();
+		if (cpu)
+			count(cpu, COUNTER_OTHER_ADDRESS);
+	}
+	return true;
+}
+
+/* A packet that isn't known by its pointer: reads its key; false: it isn't ours. */
+static __always_inline bool identify(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
+				     __u32 netns, struct packet *packet, struct echo_key *key,
+				     const bool typed)
+{
+	struct header header = header_by_offset(skb, family, typed);
+
+	parse(&header, packet, typed);
+	if (packet->kind == PACKET_UNREADABLE)
+		count(cpu, COUNTER_UNPARSED);
+	if (packet->kind != PACKET_REQUEST && packet->kind != PACKET_REPLY)
+		return false;
+	make_key(family, packet, SIDE_TRANSMIT, direction_of(packet->kind, SIDE_TRANSMIT), netns,
+		 key);
+	return true;
+}
+
+static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct sock *sk,
+					 const int probe, const int family, const bool typed)
+{
+	struct icmp_rtt_event *session;
+	struct cpu_state *cpu;
+	struct packet packet;
+	struct echo_key key;
+	bool known;
+	__u64 now;
+
+	if (was_passed_over((__u64)skb, (__u64)sk))
+		return;
+	cpu = this_cpu();
+	if (!cpu)
+		return;
+	known = recall(cpu, (__u64)skb, (__u64)sk, family, &key);
+	if (!known && (!identify(cpu, skb, family, netns_of_socket(sk, typed), &packet, &key,
+				 typed) ||
+		       is_self_test(key.netns, probe) || !addresses_match(family, &key)))
+		return;
+	now = bpf_ktime_get_ns();
+	session = find_echo(family, &key);
+	if (!session)
+		return;
+	if (!session->side[SIDE_TRANSMIT].pid && !session->side[SIDE_TRANSMIT].comm[0])
+		note_task(session, SIDE_TRANSMIT);
+	stamp(ctx, session, HOOK_LOCAL_OUT, probe, (__u64)skb, now);
+	if (!known)
+		tag(cpu, (__u64)skb, (__u64)sk, family, &key);
+}
+
+/*
+ * The session of a packet that reaches the device without having passed the
+ * hooks above it: an IP_HDRINCL or AF_PACKET socket's, or any when the plan
+ * has no hook above this one. A packet sent once more by a lower device (vlan,
+ * bond) is the same packet.
+ */
+static __always_inline struct icmp_rtt_event *
+open_at_device(struct cpu_state *cpu, struct sk_buff *skb, struct sock *sk,
+	       struct net_device *dev, __u8 family, __u32 netns, struct packet *packet, struct echo_key *key, const bool typed)
+{
+	struct icmp_rtt_event *session = find_echo(family, key);
+
+	if (packet->kind != PACKET_REQUEST)
+		return session;
+	if (netns_of_socket(sk, typed) != netns)
+		return session;
+	if (session && (session->ts_ns[HOOK_SEND] || session->ts_ns[HOOK_LOCAL_OUT]))
+		return session;
+	if (session && session->skb[HOOK_XMIT] == (__u64)skb &&
+	    session->side[SIDE_TRANSMIT].ifindex != (__u32)GET(typed, dev, ifindex))
+		return session;
+	session = open_transmit(cpu, family, key, sk, typed);
+	if (session)
+		note_task(session, SIDE_TRANSMIT);
+	return session;
+}
+
+static __always_inline void on_xmit_session(void *ctx, struct cpu_state *cpu, struct sk_buff *skb,
+					    struct icmp_rtt_event *session,
+					    struct echo_key *key, __u8 family, const int probe,
+					    __u64 now, const bool typed)
+{
+	struct net_device *dev = GET(typed, skb, dev);
+	__u32 netns = netns_of_device(dev, typed);
+
+	cpu->delivered = 0;
+	if (!device_wanted(dev, netns, typed)) {
+		session->other_interface = 1;
+		return;
+	}
+	if (!session->ts_ns[HOOK_XMIT])
+		note_device(session, SIDE_TRANSMIT, dev, typed);
+	if (!session->side[SIDE_TRANSMIT].pid && !session->side[SIDE_TRANSMIT].comm[0])
+		note_task(session, SIDE_TRANSMIT);
+	stamp(ctx, session, HOOK_XMIT, probe, (__u64)skb, now);
+	if (key->direction == DIRECTION_RX && config.rx_close == HOOK_XMIT)
+		complete_session(cpu, family, key, session, now);
+}
+
+/* A VLAN device without reorder_hdr has written its tag already, and says so in the protocol. */
+static __always_inline __u8 family_at_device(struct sk_buff *skb, const bool typed)
+{
+	__be16 protocol = GET(typed, skb, protocol);
+	const unsigned char *head;
+	__u8 version;
+
+	if (protocol != bpf_htons(ETH_P_8021Q) && protocol != bpf_htons(ETH_P_8021AD))
+		return family_of(protocol);
+	head = GET(typed, skb, head);
+	if (bpf_probe_read_kernel(&version, sizeof(version),
+				  head + GET(typed, skb, network_header)))
+		return 0;
+	version >>= 4;
+	return version == 4 ? FAMILY_IPV4 : version == 6 ? FAMILY_IPV6 : 0;
+}
+
+static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int probe,
+				    const bool typed)
+{
+	struct sock *sk = GET(typed, skb, sk);
+	struct icmp_rtt_event *session;
+	struct net_device *dev;
+	struct cpu_state *cpu;
+	struct packet packet;
+	struct echo_key key;
+	__u16 protocol;
+	__u8 family;
+	__u64 now;
+
+	if (!sk)
+		return;
+	protocol = GET(typed, sk, sk_protocol);
+	if (protocol != IPPROTO_ICMP && protocol != IPPROTO_ICMPV6 && protocol != IPPROTO_RAW &&
+	    GET(typed, sk, __sk_common.skc_family) != AF_PACKET)
+		return;
+	if (was_passed_over((__u64)skb, (__u64)sk))
+		return;
+	family = family_at_device(skb, typed);
+	if (!family_wanted(family))
+		return;
+	cpu = this_cpu();
+	if (!cpu)
+		return;
+	if (recall(cpu, (__u64)skb, (__u64)sk, family, &key)) {
+		now = bpf_ktime_get_ns();
+		session = find_session(family, &key);
+	} else {
+		dev = GET(typed, skb, dev);
+		if (!identify(cpu, skb, family, netns_of_device(dev, typed), &packet, &key,
+			      typed) ||
+		    is_self_test(key.netns, probe))
+			return;
+		now = bpf_ktime_get_ns();
+		session = open_at_device(cpu, skb, sk, dev, family, key.netns, &packet, &key,
+					 typed);
+	}
+	if (session)
+		on_xmit_session(ctx, cpu, skb, session, &key, family, probe, now, typed);
+}
+
+#endif
