@@ -92,10 +92,10 @@ class _Reports:
             self._reported += len(batch)
         self._surplus += sum(decode(record).outcome == COMPLETE for record in records[room:])
 
-    def end(self, counters: dict[str, int]) -> None:
+    def end(self, counters: dict[str, int | None]) -> None:
         """Write the summary; what --count kept from being reported is not called reported."""
         if self._count is not None and "reported" in counters:
-            counters["reported"] -= self._surplus
+            counters["reported"] = (counters["reported"] or 0) - self._surplus
             counters["beyond_count"] = self._surplus
         if self._json:
             from icmp_rtt.report.jsonl import summary_line

@@ -68,7 +68,7 @@ class Tracer:
         self._expired = 0
         self._elsewhere = 0
         self._in_flight = 0
-        self._misses: int = 0
+        self._misses: int | None = 0
         self._swept_ns = 0
 
     def __enter__(self) -> Tracer:
@@ -105,10 +105,7 @@ class Tracer:
 
     def finish(self) -> list[bytes]:
         """Detach every probe, and return what was still to be read."""
-        for link in self._links.values():
-            self._misses += link.missed() or 0
-        for name in self._links:
-            self._misses += self._loaded.programs[name].info().recursion_misses or 0
+        self._misses = self._count_misses()
         for link in self._links.values():
             link.close()
         records: list[bytes] = []
@@ -117,12 +114,15 @@ class Tracer:
         self._leave_in_flight()
         return records
 
-    def counters(self) -> dict[str, int]:
-        """Everything counted, by the names of the summary; final after ``finish``."""
+    def counters(self) -> dict[str, int | None]:
+        """Everything counted, by the names of the summary; final after ``finish``.
+
+        None: the kernel does not tell.
+        """
         raw = self._raw_counters()
         elsewhere = raw.pop("other_interface") + self._elsewhere
         restarted = raw.pop("restarted")
-        first = {
+        first: dict[str, int | None] = {
             "requests": raw.pop("requests") - elsewhere,
             "replies": raw.pop("replies"),
             "complete": raw.pop("complete"),
@@ -245,6 +245,16 @@ class Tracer:
                     self._expired += 1
                     given_up.append((min(stamps), value))
         return [value for _, value in sorted(given_up, key=lambda pair: pair[0])]
+
+    def _count_misses(self) -> int | None:
+        """Probe runs that the kernel left out; None where it does not tell of those of kprobes."""
+        total = 0
+        for name, link in self._links.items():
+            missed = link.missed()
+            if missed is None and name.startswith(("kprobe__", "kretprobe__")):
+                return None
+            total += (missed or 0) + (self._loaded.programs[name].info().recursion_misses or 0)
+        return total
 
     def _leave_in_flight(self) -> None:
         for sessions in self._sessions.values():

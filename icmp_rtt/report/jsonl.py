@@ -122,7 +122,7 @@ def start_line(start: Start, options: Options) -> str:
     return f"{_encode(line)}\n"
 
 
-def summary_line(counters: Mapping[str, int]) -> str:
+def summary_line(counters: Mapping[str, int | None]) -> str:
     """The closing line of a run."""
     return _encode({"type": "summary", "counters": dict(counters)}) + "\n"
 

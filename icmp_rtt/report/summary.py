@@ -34,26 +34,29 @@ _LOSSES = (
 )
 
 
-def summary_text(counters: Mapping[str, int], reported: int) -> str:
+def summary_text(counters: Mapping[str, int | None], reported: int) -> str:
     """The closing line of a run, and a second one when nothing was reported.
 
     Args:
-        counters: the tracer's final ones; all are shown, in their order.
+        counters: the tracer's final ones; all are shown, in their order. What the kernel
+            does not tell is N/A.
         reported: how many echoes were reported, incomplete ones included.
     """
-    figures = " ".join(f"{name}={value}" for name, value in counters.items())
+    figures = " ".join(
+        f"{name}={'N/A' if value is None else value}" for name, value in counters.items()
+    )
     lines = ["", f"Summary: {figures}"]
     if not reported:
         lines.append(_why_nothing(counters))
     return "\n".join([*lines, ""])
 
 
-def loss_warnings(counters: Mapping[str, int]) -> list[str]:
+def loss_warnings(counters: Mapping[str, int | None]) -> list[str]:
     """One warning for each kind of loss."""
     return [f"{counters[name]} {words}" for name, words in _LOSSES if counters.get(name)]
 
 
-def _why_nothing(counters: Mapping[str, int]) -> str:
+def _why_nothing(counters: Mapping[str, int | None]) -> str:
     seen = [f"{counters[name]} {words}" for name, words in _PASSED_OVER if counters.get(name)]
     if seen:
         return f"Nothing was reported; seen were: {'; '.join(seen)}."

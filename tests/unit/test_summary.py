@@ -12,6 +12,13 @@ def test_every_counter_in_its_order():
     assert summary_text(counters, 23) == "\nSummary: requests=23 complete=23 a_new_one=0\n"
 
 
+def test_what_the_kernel_does_not_tell():
+    """An unknown count is neither 0 nor a loss."""
+    counters = {"requests": 23, "probe_misses": None}
+    assert summary_text(counters, 23) == "\nSummary: requests=23 probe_misses=N/A\n"
+    assert loss_warnings(counters) == []
+
+
 @pytest.mark.parametrize(
     ("counters", "words"),
     [
