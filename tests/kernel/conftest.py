@@ -23,14 +23,24 @@ def sh(command):
     ).stdout
 
 
+def inode_of(netns):
+    """Inode number of a named network namespace."""
+    return os.stat(f"/run/netns/{netns}").st_ino
+
+
 class Run:
     """What one run of the tool printed, and what the command in it printed."""
+
+    # Of the last run: whether probes may have been missed and nobody knows.
+    untold = False
 
     def __init__(self, status, stdout, stderr):
         self.status, self.stdout, self.stderr = status, stdout, stderr
         lines = [json.loads(line) for line in stdout.splitlines() if line.startswith("{")]
+        self.output = [line for line in stdout.splitlines() if not line.startswith("{")]
         self.start = next((line for line in lines if line["type"] == "start"), None)
-        self.echoes = [line for line in lines if line["type"] == "echo"]
+        echoes = (line for line in lines if line["type"] == "echo")
+        self.echoes = sorted(echoes, key=lambda echo: echo["stages"][0]["ts_ns"])
         self.counters = next((line["counters"] for line in lines if line["type"] == "summary"), {})
 
     @property
@@ -39,12 +49,68 @@ class Run:
         found = re.findall(r"icmp_seq=(\d+) .*time=([\d.]+) ms", self.stdout)
         return {int(seq): float(ms) for seq, ms in found}
 
+    def said(self, words):
+        """How often the command printed ``words``."""
+        return "\n".join(self.output).count(words)
+
+    def of(self, direction=None, local=None, remote=None, netns=None):
+        """The echoes of one direction, local or remote address, or namespace."""
+        wanted = {"direction": direction, "src": local, "dst": remote, "netns": netns}
+        return [
+            echo
+            for echo in self.echoes
+            if all(value in (None, echo[name]) for name, value in wanted.items())
+        ]
+
 
 def trace(*arguments, timeout=90):
-    """Run the tool with JSON output."""
+    """Run the tool with JSON output, again if the kernel left probe runs out.
+
+    The kernel skips a kprobe that is hit while another one's handler runs on the same
+    CPU (an interrupt in the middle of the handler), and says so in a count of misses.
+    A run with such misses lacks stages or echoes that were there: it proves nothing
+    about the path. It is rare, so three in a row are a finding. Seen on 6.12: of 7500
+    echoes over a card 2 lost stages 4 and 5 in one such interrupt, and misses were 3.
+    """
     command = [sys.executable, "-m", "icmp_rtt", "--format", "json", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
-    return Run(done.returncode, done.stdout, done.stderr)
+    for _ in range(3):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+        run = Run(done.returncode, done.stdout, done.stderr)
+        if not run.counters.get("probe_misses"):
+            break
+    Run.untold = run.counters.get("probe_misses", 0) is None
+    return run
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Repeat a failed test of kprobes where the kernel does not tell its misses.
+
+    What ``trace`` does by the count can only be done by the outcome there.
+    """
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    for _ in range(2):
+        Run.untold = False
+        try:
+            pyfuncitem.obj(**arguments)
+            return True
+        except AssertionError:
+            if not Run.untold:
+                raise
+    return None  # the third time is pytest's own
+
+
+def follow(script, backend="fentry", *arguments):
+    """Trace every echo of this machine, in all namespaces, while a shell script runs.
+
+    A ping between two namespaces is two echoes then: the sender's and the answerer's.
+    """
+    lean = ("--disable-kernel-stacks", "--no-self-test", "--backend", backend)
+    run = trace("--direction", "both", *lean, *arguments, "--", "sh", "-ec", script)
+    assert run.status == 0, (run.output, run.stderr, run.counters)
+    assert_identities(run)
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +123,44 @@ def veth():
     sh("ip link set v0 up; ip -n irtpeer link set v1 up; ip -n irtpeer link set lo up")
     yield "v0"
     sh("ip netns delete irtpeer")
+
+
+@pytest.fixture(scope="session")
+def farm(veth):
+    """The first three numbers of 254 addresses that the peer has beside its own."""
+    sh("ip -n irtpeer route add local 10.79.0.0/24 dev lo")
+    sh(f"ip route add 10.79.0.0/24 via {PEER}")
+    return "10.79.0"
+
+
+@pytest.fixture(scope="session")
+def bridge():
+    """irtbr here, and behind it the containers irta (10.81.0.2) and irtb (10.81.0.3).
+
+    Their device has the name and the index of the network card here.
+    """
+    index = sh("cat /sys/class/net/eth0/ifindex").strip()
+    sh("ip link add irtbr type bridge; ip address add 10.81.0.1/24 dev irtbr")
+    sh("ip link set irtbr up")
+    for host, name in ((2, "irta"), (3, "irtb")):
+        sh(
+            f"ip netns add {name}; ip link add {name}0 type veth peer name eth0 netns {name}"
+            f" index {index}"
+        )
+        sh(f"ip link set {name}0 master irtbr; ip link set {name}0 up")
+        sh(f"ip -n {name} address add 10.81.0.{host}/24 dev eth0; ip -n {name} link set eth0 up")
+        sh(f"ip -n {name} route add default via 10.81.0.1")
+    yield "irtbr"
+    sh("ip netns delete irta; ip netns delete irtb; ip link delete irtbr")
+
+
+@pytest.fixture(scope="session")
+def xdp_pass(tmp_path_factory):
+    """The object file of an XDP program that lets everything pass, in the section xdp."""
+    source = tmp_path_factory.mktemp("xdp") / "pass.c"
+    source.write_text('__attribute__((section("xdp"))) int pass(void *context) { return 2; }')
+    sh(f"clang -target bpf -O2 -c {source} -o {source.with_suffix('.o')}")
+    return source.with_suffix(".o")
 
 
 @pytest.fixture(params=["fentry", "kprobe"])
@@ -78,14 +182,21 @@ def assert_identities(run):
     )
 
 
-def assert_six_stages(run, count):
-    """Exactly ``count`` complete echoes of six ascending stages, whose parts add up."""
-    assert run.status == 0, run.stderr
-    assert len(run.echoes) == count, run.counters
-    for echo in run.echoes:
+def assert_complete(echoes, count, seen=range(6)):
+    """Exactly ``count`` complete echoes of these stages, in their order, which add up."""
+    assert len(echoes) == count, echoes
+    for echo in echoes:
         times = [stage["ts_ns"] for stage in echo["stages"]]
-        assert [stage["stage"] for stage in echo["stages"]] == [0, 1, 2, 3, 4, 5]
+        assert [stage["stage"] for stage in echo["stages"]] == list(seen), echo
         assert times == sorted(times)
         assert echo["outcome"] == "complete"
-        assert echo["path1_ns"] + echo["inter_path_ns"] + echo["path2_ns"] == echo["rtt_ns"]
+        assert echo["rtt_ns"] == times[-1] - times[0]
+        if len(times) == 6:
+            assert echo["path1_ns"] + echo["inter_path_ns"] + echo["path2_ns"] == echo["rtt_ns"]
+
+
+def assert_six_stages(run, count):
+    """A run that went well and reported exactly ``count`` complete echoes of six stages."""
+    assert run.status == 0, run.stderr
+    assert_complete(run.echoes, count)
     assert_identities(run)

@@ -83,13 +83,6 @@ def test_both_directions_of_every_echo(veth, backend):
     assert {echo["direction"] for echo in run.echoes} == {"tx"}
 
 
-def test_fragments(veth, backend):
-    """A request of three fragments is one echo."""
-    where = ("--src-ip", LOCAL, "--dst-ip", PEER, "--disable-kernel-stacks")
-    run = trace(*where, "--backend", backend, "--", *PING, "-s", "4000", PEER)
-    assert_six_stages(run, 23)
-
-
 def test_delay_and_threshold(veth, backend):
     """A slow network shows between the paths alone; what is faster is counted, not reported."""
     sh("ip netns exec irtpeer tc qdisc add dev v1 root netem delay 200ms")
@@ -188,20 +181,3 @@ def test_dropped_on_the_way_out(veth, backend):
     assert echo["drop"]["location"].startswith(("nf_hook_slow+", "nft_do_chain"))
     assert echo["drop"]["reason"] in (None, "NETFILTER_DROP")
     assert_identities(run)
-
-
-def test_vlan_device_by_name(veth, backend):
-    """Of a VLAN over veth, --interface names either device, and all six stages are seen on it."""
-    sh("ip link add link v0 name v0.5 type vlan id 5; ip address add 10.78.0.1/24 dev v0.5")
-    sh("ip -n irtpeer link add link v1 name v1.5 type vlan id 5")
-    sh("ip -n irtpeer address add 10.78.0.2/24 dev v1.5")
-    sh("ip link set v0.5 up; ip -n irtpeer link set v1.5 up")
-    try:
-        for device in ("v0.5", "v0"):
-            where = ("--src-ip", "10.78.0.1", "--interface", device, "--disable-kernel-stacks")
-            run = trace(*where, "--backend", backend, "--", *PING, "10.78.0.2")
-            assert_six_stages(run, 23)
-            names = {(echo["request"]["ifname"], echo["reply"]["ifname"]) for echo in run.echoes}
-            assert names == {(device, device)}
-    finally:
-        sh("ip link delete v0.5; ip -n irtpeer link delete v1.5")

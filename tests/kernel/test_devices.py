@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Echoes over devices stacked on devices, over a tun, and out by one device and in by another."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import assert_complete, assert_identities, follow, inode_of, sh, trace
+
+pytestmark = pytest.mark.guest
+PING = "ping -q -c 5 -i 0.02"
+FIVE = ("ping", "-U", "-c", "5", "-i", "0.02")
+
+
+def pair(here, there, up=True):
+    """A veth of this name here, its peer in irtpeer."""
+    sh(f"ip link add {here} type veth peer name {there} netns irtpeer")
+    sh(f"ip -n irtpeer link set {there} up")
+    if up:
+        sh(f"ip link set {here} up")
+
+
+def vlan(lower, number, network, *options, netns="", host=1):
+    """A VLAN device over another one, with an address."""
+    ip = f"ip {netns}"
+    name = f"{lower}.{number}"
+    sh(f"{ip} link add link {lower} name {name} type vlan id {number} {' '.join(options)}")
+    sh(f"{ip} address add {network}.{host}/24 dev {name}; {ip} link set {name} up")
+
+
+@pytest.fixture(scope="module")
+def vlans(veth):
+    """v0.5 with tags beside the data, d0.6 with tags in the data, d0.7 that writes them itself."""
+    pair("d0", "d1")
+    sh("ethtool -K d0 txvlan off; ip netns exec irtpeer ethtool -K d1 txvlan off")
+    for lower, number, network, *options in (
+        ("0", 5, "10.78.5"),
+        ("0", 6, "10.78.6"),
+        ("0", 7, "10.78.7", "reorder_hdr off"),
+    ):
+        letter = "v" if number == 5 else "d"
+        vlan(letter + "0", number, network, *options)
+        vlan(letter + "1", number, network, *options, netns="-n irtpeer", host=2)
+    yield
+    sh("ip link delete v0.5; ip -n irtpeer link delete v1.5; ip link delete d0")
+
+
+@pytest.fixture(scope="module")
+def bond(veth):
+    """irtbond over b0, and irtbond.100 over irtbond."""
+    pair("b0", "b1", up=False)
+    sh("ip link add irtbond type bond mode active-backup; ip link set b0 master irtbond")
+    sh("ip link set irtbond up")
+    vlan("irtbond", 100, "10.78.100")
+    vlan("b1", 100, "10.78.100", netns="-n irtpeer", host=2)
+    yield
+    sh("ip link delete irtbond.100; ip link delete irtbond; ip link delete b0")
+
+
+@pytest.fixture(scope="module")
+def macvlan(veth):
+    """The container irtmac, whose device is a macvlan of v0."""
+    sh("ip netns add irtmac; ip link add link v0 name mac0 netns irtmac type macvlan mode bridge")
+    sh("ip -n irtmac address add 10.82.0.1/24 dev mac0; ip -n irtmac link set mac0 up")
+    sh("ip -n irtpeer address add 10.82.0.2/24 dev v1")
+    yield
+    sh("ip netns delete irtmac; ip -n irtpeer address delete 10.82.0.2/24 dev v1")
+
+
+@pytest.fixture(scope="module")
+def tun():
+    """A tun device, and a program that answers at its other end."""
+    sh("modprobe tun; ip tuntap add irttun mode tun; ip address add 10.83.0.1/24 dev irttun")
+    program = [sys.executable, Path(__file__).with_name("tun_peer.py"), "irttun"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        sh("ip link set irttun up")
+        yield
+        process.kill()
+    sh("ip link delete irttun")
+
+
+@pytest.fixture(scope="module")
+def other_way_back(farm):
+    """The peer's address .31 is reached by v0, and answers by p1 and p0."""
+    pair("p0", "p1")
+    sh("ip address add 10.84.0.1/24 dev p0; ip -n irtpeer address add 10.84.0.2/24 dev p1")
+    sh(f"ip -n irtpeer rule add from {farm}.31 lookup 100")
+    sh("ip -n irtpeer route add 10.77.0.0/24 via 10.84.0.1 dev p1 table 100")
+    sh("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.p0.rp_filter=0")
+    yield f"{farm}.31"
+    sh(f"ip -n irtpeer rule delete from {farm}.31 lookup 100; ip link delete p0")
+
+
+def devices(echoes):
+    """By which devices requests left or arrived, and replies."""
+    return {(echo["request"]["ifname"], echo["reply"]["ifname"]) for echo in echoes}
+
+
+def test_devices(vlans, bond, bridge, macvlan, tun, other_way_back, backend):
+    """Whatever the devices below are, an echo has six stages, on the device with the address."""
+    remotes = {
+        "10.78.5.2": ("v0.5", "v0.5"),
+        "10.78.6.2": ("d0.6", "d0.6"),
+        "10.78.7.2": ("d0.7", "d0.7"),
+        "10.78.100.2": ("irtbond.100", "irtbond.100"),
+        "10.81.0.2": ("irtbr", "irtbr"),
+        "10.82.0.2": ("mac0", "mac0"),
+        "10.83.0.9": ("irttun", "irttun"),
+        other_way_back: ("v0", "p0"),
+    }
+    inside = {"10.82.0.2": "ip netns exec irtmac "}
+    run = follow("\n".join(f"{inside.get(each, '')}{PING} {each}" for each in remotes), backend)
+    assert run.said("5 received") == len(remotes)
+    assert {each: devices(run.of("tx", remote=each)) for each in remotes} == {
+        each: {names} for each, names in remotes.items()
+    }
+    for remote in remotes:
+        assert_complete(run.of("tx", remote=remote), 5)
+        if remote != "10.83.0.9":  # its answerer isn't the kernel
+            assert_complete(run.of("rx", local=remote), 5)
+    assert {echo["netns"] for echo in run.of("tx", remote="10.82.0.2")} == {inode_of("irtmac")}
+
+
+def on_interface(backend, device, remote):
+    """Five echoes, traced on one device alone."""
+    lean = ("--disable-kernel-stacks", "--no-self-test", "--backend", backend)
+    run = trace("--interface", device, *lean, "--", *FIVE, remote)
+    assert run.status == 0, run.stderr
+    assert_identities(run)
+    return run.echoes
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "remote"),
+    [
+        ("fentry", "v0", "10.78.5.2"),
+        ("kprobe", "d0", "10.78.6.2"),
+        ("fentry", "irtbond.100", "10.78.100.2"),
+        ("fentry", "b0", "10.78.100.2"),
+    ],
+)
+def test_interface_by_name(vlans, bond, backend, device, remote):
+    """--interface names any device of a stack, and the device stages are seen on it."""
+    echoes = on_interface(backend, device, remote)
+    assert_complete(echoes, 5)
+    assert devices(echoes) == {(device, device)}
+
+
+@pytest.mark.parametrize("device", ["v0", "irtbond"])
+def test_interface_of_the_request_alone(bond, other_way_back, device):
+    """What comes in by another device than the one asked for has not arrived on it.
+
+    The same is said of a bond under a VLAN: what its slave took is next seen on the VLAN.
+    """
+    echoes = on_interface("fentry", device, {"v0": other_way_back}.get(device, "10.78.100.2"))
+    assert_complete(echoes, 5, seen=(0, 1, 2, 4, 5))
+    assert devices(echoes) == {(device, None)}
