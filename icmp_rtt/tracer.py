@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from icmp_rtt import netns, stages
+from icmp_rtt.arrivals import Arrivals
 from icmp_rtt.decode import Decoder
 from icmp_rtt.errors import LibbpfError
 from icmp_rtt.kernel.libbpf import Libbpf
@@ -216,6 +217,7 @@ class Tracer:
         self._stamps_at = stamps.offset
         self._wire_side = (hooks["HOOK_XMIT"], hooks["HOOK_RECV"])
         self._other_at = event["other_interface"].offset
+        self._arrivals = Arrivals(loader.btf, self._loaded.maps["cpus"])
         self._counter_names = [
             name.partition("_")[2].lower()
             for name in loader.btf.enum("icmp_rtt_counter")
@@ -243,7 +245,7 @@ class Tracer:
                     self._elsewhere += 1
                 else:
                     self._expired += 1
-                    given_up.append((min(stamps), value))
+                    given_up.append((min(stamps), self._arrivals.add(value)))
         return [value for _, value in sorted(given_up, key=lambda pair: pair[0])]
 
     def _count_misses(self) -> int | None:

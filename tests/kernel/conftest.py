@@ -4,10 +4,22 @@
 import json
 import os
 import re
+import select
+import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
+
+# What a run imports late is here before the first child is made.
+import icmp_rtt.check
+import icmp_rtt.command
+import icmp_rtt.report.jsonl
+import icmp_rtt.report.text
+import icmp_rtt.run
+import icmp_rtt.tracer  # noqa: F401
+from icmp_rtt import cli
 
 LOCAL, PEER = "10.77.0.1", "10.77.0.2"
 LOCAL6, PEER6 = "fd77::1", "fd77::2"
@@ -63,7 +75,31 @@ class Run:
         ]
 
 
-def trace(*arguments, timeout=90):
+def run_tool(arguments, timeout):
+    """Run the command line in a child of this process: its status, stdout and stderr.
+
+    A new interpreter and its imports would take a third of each test in an emulator.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = os.fork()
+        if child == 0:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            sys.stdin = open(os.devnull)
+            sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))
+            os._exit(cli.main(arguments))
+        pidfd = os.pidfd_open(child)
+        ended, _, _ = select.select([pidfd], [], [], timeout)
+        os.close(pidfd)
+        if not ended:
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        assert ended, f"still running after {timeout} s: {arguments}"
+        texts = [file.seek(0) or file.read().decode("utf-8", "replace") for file in (out, err)]
+    return os.waitstatus_to_exitcode(status), *texts
+
+
+def trace(*arguments, timeout=240):
     """Run the tool with JSON output, again if the kernel left probe runs out.
 
     The kernel skips a kprobe that is hit while another one's handler runs on the same
@@ -72,10 +108,8 @@ def trace(*arguments, timeout=90):
     about the path. It is rare, so three in a row are a finding. Seen on 6.12: of 7500
     echoes over a card 2 lost stages 4 and 5 in one such interrupt, and misses were 3.
     """
-    command = [sys.executable, "-m", "icmp_rtt", "--format", "json", *arguments]
     for _ in range(3):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
-        run = Run(done.returncode, done.stdout, done.stderr)
+        run = Run(*run_tool(["--format", "json", *arguments], timeout))
         if not run.counters.get("probe_misses"):
             break
     Run.untold = run.counters.get("probe_misses", 0) is None

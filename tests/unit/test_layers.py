@@ -29,6 +29,7 @@ RANKS = {
     "selftest": 4,
     "arguments": 4,
     "survey": 5,
+    "arrivals": 5,
     "tracer": 6,
     "check": 7,
     "run": 7,
