@@ -7,6 +7,7 @@ CLANG	  ?= clang
 LLVM_STRIP ?= $(patsubst clang%,llvm-strip%,$(CLANG))
 PREFIX	  ?= /usr/local
 KERNEL	  ?= all
+SECONDS	  ?= 10
 
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -D__TARGET_ARCH_x86 -Ibpf
 # The object must not depend on where the checkout lies.
@@ -24,7 +25,7 @@ msg = @printf '  %-8s %s\n' $(1) $(2);
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test vm-test lint deps install uninstall wheel clean help FORCE
+.PHONY: build demo test vm-test fuzz lint deps install uninstall wheel clean help FORCE
 .DEFAULT_GOAL := build
 
 ## Everyday targets
@@ -45,6 +46,9 @@ vm-test: ## tests on stock kernels: KERNEL=bullseye|bookworm|trixie|sid|all
 	tests/tools/install-deps all
 	$(MAKE) --no-print-directory build $(VENV)/dev
 	$(VPYTHON) tests/tools/run-tests $(KERNEL)
+
+fuzz: build $(VENV)/dev ## fuzz what reads foreign bytes: SECONDS=10 for each target
+	$(VPYTHON) tests/fuzz/run --seconds=$(SECONDS)
 
 lint: $(VENV)/dev build/lint.o ## ruff, mypy --strict, clang with warnings as errors
 	$(VENV)/bin/ruff check --quiet --config tests/ruff.toml $(PYTHON_SOURCES)
@@ -87,7 +91,7 @@ help: ## this list
 
 COMMANDS       := icmp-rtt kernel_icmp_rtt.py
 REQUIREMENTS   := tests/tools/requirements-dev.txt
-PYTHON_SOURCES := icmp_rtt setup.py tests tests/tools/run-tests tests/vm/run
+PYTHON_SOURCES := icmp_rtt setup.py tests tests/tools/run-tests tests/vm/run tests/fuzz/run
 
 # The object
 

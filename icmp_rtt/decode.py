@@ -76,6 +76,11 @@ class Decoder:
         self._open, self._complete, self._restarted = _values(
             btf, "outcome", "OUTCOME_", ("OPEN", "COMPLETE", "RESTARTED")
         )
+        if {self._transmit, self._receive} != {0, 1}:
+            raise ObjectError(
+                "the BPF object does not fit this program: its sides are not 0 and 1;"
+                " reinstall icmp-rtt"
+            )
         if _values(btf, "hook", "HOOK_", (*HOOKS, "COUNT")) != [*range(len(HOOKS) + 1)]:
             raise ObjectError(
                 f"the BPF object does not fit this program: its hooks are not {', '.join(HOOKS)},"

@@ -83,8 +83,6 @@ class Loader:
         obj = Object(self.lib, self.file.data, "icmp_rtt", self._btf_path)
         try:
             for name in programs:
-                if name not in obj.programs:
-                    raise ObjectError(f"{self.file.path}: no program {name}; reinstall icmp-rtt")
                 obj.programs[name].set_autoload(True)
             obj.set_rodata(self._config_offset(), self._config_bytes(config))
             self._size_maps(obj, set(families), bool(config["stacks"]), max_sessions)
@@ -147,7 +145,10 @@ class Loader:
         if unknown:
             names = ", ".join(sorted(unknown))
             raise ObjectError(f"{self.file.path}: its config has no {names}; reinstall icmp-rtt")
-        return struct.pack(layout.format, *(values.get(name, 0) for name in layout.names))
+        try:
+            return struct.pack(layout.format, *(values.get(name, 0) for name in layout.names))
+        except struct.error as error:
+            raise ObjectError(f"{self.file.path}: its config does not fit: {error}") from error
 
 
 def _culprit(log: str, programs: Iterable[str]) -> str | None:

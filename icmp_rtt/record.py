@@ -12,6 +12,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from icmp_rtt.errors import ObjectError
+from icmp_rtt.stages import HOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +28,12 @@ __all__ = ("RecordLayout",)
 _FIXED = ("family", "direction", "outcome", "id", "seq", "netns", "drop_side", "error_ts_ns")
 _DROP = ("drop_reason", "drop_ip", "drop_ts_ns", "drop_hook")
 _ERROR = ("error_type", "error_code", "error_ts_ns")
+_BY_HOOK = ("ts_ns", "skb", "cpu", "probe")
 _SIDE = ("pid", "comm", "ifname", "ifindex")
 # The first member that a record without stacks does not have.
 _FIRST_OF_STACKS = "stack_bytes"
+_ADDRESS_SIZE = 16
+_SIDES = 2
 
 
 class RecordLayout:
@@ -40,7 +44,7 @@ class RecordLayout:
         stacks: whether the records carry stacks.
 
     Raises:
-        ObjectError: the object lacks a type or member that is needed.
+        ObjectError: the object lacks a type or member that is needed, or has another shape.
 
     Attributes:
         size: of a record in bytes.
@@ -64,6 +68,11 @@ class RecordLayout:
                 f"the BPF object does not fit this program: its records have no {error.args[0]};"
                 " reinstall icmp-rtt"
             ) from error
+        if not self._fits(event):
+            raise ObjectError(
+                "the BPF object does not fit this program: its records have another shape;"
+                " reinstall icmp-rtt"
+            )
 
     def side(self, raw: bytes) -> tuple[int, bytes, bytes, int]:
         """The pid, comm, ifname and ifindex of a side; the names without their padding."""
@@ -85,10 +94,9 @@ class RecordLayout:
         self.fixed = _picker(where, _FIXED)
         self.drop = _picker(where, _DROP)
         self.error = _picker(where, _ERROR)
-        self.ts_ns = numbers("ts_ns", "[0]", self.hooks)
-        self.skb = numbers("skb", "[0]", self.hooks)
-        self.cpu = numbers("cpu", "[0]", self.hooks)
-        self.probe = numbers("probe", "[0]", self.hooks)
+        self.ts_ns, self.skb, self.cpu, self.probe = (
+            numbers(name, "[0]", self.hooks) for name in _BY_HOOK
+        )
         self.local = _bytes_of(event, "local")
         self.remote = _bytes_of(event, "remote")
         self.error_from = _bytes_of(event, "error_from")
@@ -98,6 +106,23 @@ class RecordLayout:
         depth = fields["stack"].elements // self.hooks
         self.stacks = tuple(
             numbers("stack", f"[{hook}][0]", depth) for hook in range(self.hooks if stacks else 0)
+        )
+
+    def _fits(self, event: StructLayout) -> bool:
+        """Whether numbers are numbers, and each member has as many as the decoder takes."""
+        fields, values = event.fields, self.unpack(bytes(self.size))
+        pid, *names, ifindex = self._pick_side(self._unpack_side(bytes(fields["side"].size)))
+        numbers = [pid, ifindex, *self.fixed(values), *self.drop(values), *self.error(values)]
+        for row in (self.ts_ns, self.skb, self.cpu, self.probe, self.stack_bytes):
+            numbers += values[row]
+        addresses = (self.local, self.remote, self.error_from)
+        return (
+            all(isinstance(number, int) for number in numbers)
+            and all(isinstance(name, bytes) for name in names)
+            and all(fields[name].dims == (len(HOOKS),) for name in (*_BY_HOOK, _FIRST_OF_STACKS))
+            and all(place.stop - place.start == _ADDRESS_SIZE for place in addresses)
+            and fields["stack"].dims[:-1] == (len(HOOKS),)
+            and len(self.sides) == _SIDES
         )
 
     def _read_sides(self, event: StructLayout) -> None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from errno import EINVAL
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from icmp_rtt.errors import ObjectError
-from icmp_rtt.kernel.libbpf import Handle, Libbpf, OpenOptions
+from icmp_rtt.kernel.libbpf import Handle, Libbpf, OpenOptions, decoded_name
 from icmp_rtt.kernel.maps import Map
 
 __all__ = ("Link", "Object", "Program", "ProgramInfo")
+
+_Part = TypeVar("_Part", bound=Handle)
 
 _INFO_SIZE = 512  # bytes; struct bpf_prog_info has 232, struct bpf_link_info 64
 _LINK_PERF_EVENT = 7  # BPF_LINK_TYPE_PERF_EVENT
@@ -67,8 +69,8 @@ class Object(Handle):
         self._links: list[Link] = []
         programs = [Program(self, each) for each in self._walk("bpf_object__next_program")]
         maps = [Map(lib, each) for each in self._walk("bpf_object__next_map")]
-        self.programs = {program.name: program for program in programs}
-        self.maps = {each.name: each for each in maps if "." not in each.name}
+        self.programs = _Parts("program", programs)
+        self.maps = _Parts("map", (each for each in maps if "." not in each.name))
         self._sections = [each for each in maps if "." in each.name]
 
     def set_rodata(self, offset: int, value: bytes) -> None:
@@ -124,11 +126,22 @@ class Object(Handle):
             at = following(self.address, at)
 
 
+class _Parts(dict[str, _Part]):
+    """Parts of an object by name; asking for another one is an ObjectError."""
+
+    def __init__(self, what: str, parts: Iterable[_Part]) -> None:
+        super().__init__((part.name, part) for part in parts)
+        self._what = what
+
+    def __missing__(self, name: str) -> _Part:
+        raise ObjectError(f"the BPF object has no {self._what} {name}; reinstall icmp-rtt")
+
+
 class Program(Handle):
     """A program of an object; ``name`` is that of its C function."""
 
     def __init__(self, owner: Object, address: int) -> None:
-        name = owner.lib.raw("bpf_program__name")(address).decode()
+        name = decoded_name(owner.lib.raw("bpf_program__name")(address))
         super().__init__(owner.lib, address, name)
         self._owner = owner
 
@@ -154,7 +167,7 @@ class Program(Handle):
         data = _info(self.lib, fd, self.name)
         run_count, misses = struct.unpack_from("<QQ", data.ljust(_INFO_SIZE, b"\0"), 200)
         (program_id,) = struct.unpack_from("<I", data, 4)
-        name = data[64:80].partition(b"\0")[0].decode("ascii", "backslashreplace")
+        name = decoded_name(data[64:80].partition(b"\0")[0])
         return ProgramInfo(program_id, name, run_count, misses if len(data) >= 216 else None)
 
 

@@ -16,10 +16,11 @@ from icmp_rtt.errors import ObjectError
 
 __all__ = ("Btf", "Field", "Format", "StructLayout")
 
-_MAX_STRUCT = 1 << 16  # bytes; ours are below 2 KiB
-_MAX_DEPTH = 16  # structs within structs
+# A format has at most a name of _MAX_DEPTH * _MAX_NAME bytes for each byte of the struct.
+_MAX_STRUCT = 1 << 14  # bytes; ours are below 2 KiB
+_MAX_DEPTH = 4  # structs within structs; ours have one
 _MAX_NAME = 512  # bytes, the kernel's own bound
-_MAX_CHAIN = 64  # typedefs, qualifiers and array dimensions in front of a type
+_MAX_CHAIN = 16  # typedefs, qualifiers and array dimensions in front of a type
 
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM = 1, 2, 3, 4, 5, 6
 _TYPEDEF, _VOLATILE, _CONST, _RESTRICT = 8, 9, 10, 11
@@ -307,6 +308,8 @@ def _flatten(
             for index, name in enumerate(_indexed(prefix + field.name, field.dims)):
                 at = start + index * field.size
                 position = _flatten(field.struct, at, position, name + ".", None, codes, names)
+                codes.append(_padding(at + field.size - position))
+                position = at + field.size
             continue
         dims, code = field.dims, _CODES[field.size]
         codes.append(_padding(start - position))

@@ -12,7 +12,7 @@ from ctypes import string_at
 from errno import ENOENT
 
 from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError
-from icmp_rtt.kernel.libbpf import Handle, Libbpf
+from icmp_rtt.kernel.libbpf import Handle, Libbpf, decoded_name
 from icmp_rtt.kernel.objfile import read_file
 
 __all__ = ("KernelBtf",)
@@ -51,7 +51,7 @@ class KernelBtf(Handle):
         (info,) = struct.unpack("=4xI4x", string_at(at, 12))
         words = struct.iter_unpack("=II", string_at(at + 12, 8 * (info & 0xFFFF)))
         text = self.lib.raw("btf__name_by_offset")
-        return {value: (text(self.address, at) or b"").decode() for at, value in words}
+        return {value: decoded_name(text(self.address, at)) for at, value in words}
 
     def _free(self, address: int) -> None:
         self.lib.raw("btf__free")(address)

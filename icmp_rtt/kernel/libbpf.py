@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ("SAMPLE_CALLBACK", "Handle", "Libbpf", "Log", "OpenOptions")
+__all__ = ("SAMPLE_CALLBACK", "Handle", "Libbpf", "Log", "OpenOptions", "decoded_name")
 
 _OLDEST = (1, 1)
 _DEBUG = 2  # enum libbpf_print_level
@@ -255,6 +255,11 @@ class Handle:
 
     def _free(self, address: int) -> None:
         """Nothing, unless said otherwise: it is part of another struct."""
+
+
+def decoded_name(raw: bytes | None) -> str:
+    """A name out of libbpf's hands: ASCII in sound files, and no reason to fail in others."""
+    return (raw or b"").decode("ascii", "backslashreplace")
 
 
 def _open(path: str | None) -> ctypes.CDLL:

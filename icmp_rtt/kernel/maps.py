@@ -10,7 +10,7 @@ import ctypes
 from errno import EINVAL, ENOENT, ENOSPC, EOPNOTSUPP
 from typing import NamedTuple
 
-from icmp_rtt.kernel.libbpf import Handle, Libbpf
+from icmp_rtt.kernel.libbpf import Handle, Libbpf, decoded_name
 
 __all__ = ("Map",)
 
@@ -34,7 +34,7 @@ class Map(Handle):
     """
 
     def __init__(self, lib: Libbpf, address: int) -> None:
-        super().__init__(lib, address, lib.raw("bpf_map__name")(address).decode())
+        super().__init__(lib, address, decoded_name(lib.raw("bpf_map__name")(address)))
 
     @property
     def fd(self) -> int:

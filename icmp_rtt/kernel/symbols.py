@@ -24,6 +24,7 @@ _TEXT = frozenset((b" t ", b" T ", b" w ", b" W "))
 _LONGEST_FUNCTION = 1 << 18  # bytes; what lies further behind a symbol is not in it
 _CACHED = 4096  # descriptions
 _FUNCTION = re.compile(rb"^([0-9a-f]{16}) [tTwW] ", re.MULTILINE)
+_LINE = re.compile(rb"[0-9a-f]{16} ")
 _digits = itemgetter(slice(16))  # a line's address
 _high = attrgetter("high")
 
@@ -72,7 +73,7 @@ class Symbols:
         Works where the addresses are hidden, too. Stops reading once all are found.
 
         Raises:
-            RequirementError: the file cannot be read.
+            RequirementError: the file cannot be read, or is another one.
         """
         wanted = {name.encode() for name in names}
         found: set[bytes] = set()
@@ -82,8 +83,8 @@ class Symbols:
                 if len(found) == len(wanted):
                     break
                 found.update(pattern.findall(block))
-        except OSError as error:
-            raise RequirementError(self._unreadable(error)) from error
+        except (OSError, ValueError) as error:
+            raise RequirementError(self._why(error)) from error
         return {name.decode() for name in found}
 
     def _describe(self, address: int, inside: int) -> str:
@@ -109,8 +110,8 @@ class Symbols:
             return f"{address:#018x}"
         entry = best[19:]
         name, _, module = entry.decode("ascii", "backslashreplace").partition("\t")
-        text = f"{name}+{address - start:#x}"
-        return f"{text} {module}" if module else text
+        text = f"{name}+{address - start:#x}" + (f" {module}" if module else "")
+        return text if text.isprintable() else f"{address:#018x}"
 
     def _load(self) -> None:
         if self._loaded:
@@ -118,10 +119,8 @@ class Symbols:
         self._loaded = True
         try:
             self._blocks = [_block(lines) for lines in self._read()]
-        except OSError as error:
-            self._problem = self._unreadable(error)
-        except ValueError:
-            self._problem = f"{self._path} is not in the format of /proc/kallsyms"
+        except (OSError, ValueError) as error:
+            self._problem = self._why(error)
         else:
             if not any(block.high for block in self._blocks):
                 self._blocks = []
@@ -140,21 +139,25 @@ class Symbols:
                     break
                 block = rest + block
                 end = block.rfind(b"\n") + 1
+                if not end and len(block) > _BLOCK:
+                    raise ValueError("a line without an end")
                 rest = block[end:]
                 yield block[:end]
         if rest:
             yield rest + b"\n"
 
-    def _unreadable(self, error: OSError) -> str:
-        return f"cannot read {self._path}: {error.strerror}: mount /proc, or run as root"
+    def _why(self, error: Exception) -> str:
+        if isinstance(error, OSError):
+            return f"cannot read {self._path}: {error.strerror}: mount /proc, or run as root"
+        return f"{self._path} is not in the format of /proc/kallsyms"
 
 
 def _block(lines: bytes) -> _Block:
     end = lines.rfind(b"\n", 0, -1) + 1
     first, last = lines[:16], lines[end : end + 16]
-    low, high = int(first, 16), int(last, 16)
-    if lines[16:17] != b" ":
+    if not _LINE.match(lines) or not _LINE.match(lines, end):
         raise ValueError("an address and a space expected")
+    low, high = int(first, 16), int(last, 16)
     if b"\t[" in lines:
         addresses = _FUNCTION.findall(lines)
         low = int(min(addresses, default=b"0"), 16)
@@ -172,6 +175,6 @@ def _nearest(lines: bytes, inside: int) -> bytes:
     for line in reversed(ordered[: bisect_right(ordered, b"%016x~" % inside)]):
         if best and _digits(line) != _digits(best):
             break
-        if line[16:19] in _TEXT:
+        if line[16:19] in _TEXT and _LINE.match(line):
             best = line
     return best

@@ -106,6 +106,14 @@ def test_constants_are_set_where_they_lie(kernel, opened):
     assert kernel.rodata.raw[-1:] == b"x"
 
 
+def test_a_part_that_is_not_there_is_named(opened):
+    """An object of another version is refused with what it lacks."""
+    with pytest.raises(ObjectError, match="no program fentry__nosuch; reinstall"):
+        opened.programs["fentry__nosuch"]
+    with pytest.raises(ObjectError, match="no map counted; reinstall"):
+        opened.maps["counted"]
+
+
 @pytest.mark.parametrize(("offset", "size"), [(RODATA, 1), (RODATA - 3, 4), (-1, 2), (0, 33)])
 def test_nothing_is_written_outside_of_the_constants(kernel, opened, offset, size):
     """The error says how many bytes were expected and found."""

@@ -279,6 +279,12 @@ def test_many_addresses_and_tasks(monkeypatch):
         ("OUTCOME_RESTARTED,", "OUTCOME_AGAIN,", "OUTCOME_RESTARTED"),
         ("\tHOOK_SEND,\n\tHOOK_LOCAL_OUT,", "\tHOOK_LOCAL_OUT,\n\tHOOK_SEND,", "SEND, LOCAL_OUT"),
         ("struct icmp_rtt_side side[", "__u64 side[", "side"),
+        ("side[SIDE_COUNT]", "side[1]", "another shape"),
+        ("SIDE_RECEIVE,\n\tSIDE_COUNT,", "SIDE_RECEIVE = 7,\n\tSIDE_COUNT = 2,", "sides"),
+        ("__u32 error_from[4];", "__u32 error_from[2];", "another shape"),
+        ("__u16 cpu[HOOK_COUNT];", "__u16 cpu[5];", "another shape"),
+        ("\t__u32 netns;", "\tchar netns[4];", "another shape"),
+        ("__u64 stack[HOOK_COUNT]", "__u64 stack[7]", "another shape"),
     ],
 )
 def test_object_that_does_not_fit(old, new, word):

@@ -7,8 +7,8 @@ import struct
 from errno import EBUSY, EINVAL, ENOENT
 
 import pytest
+from btfwriter import Writer
 from fakelib import FakeLib
-from test_btf import Writer
 
 from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError
 from icmp_rtt.kernel import libbpf as libbpf_module
