@@ -24,7 +24,7 @@ _MAX_CHAIN = 16  # typedefs, qualifiers and array dimensions in front of a type
 
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM = 1, 2, 3, 4, 5, 6
 _TYPEDEF, _VOLATILE, _CONST, _RESTRICT = 8, 9, 10, 11
-_FUNC_PROTO, _VAR, _DATASEC, _DECL_TAG, _TYPE_TAG, _ENUM64 = 13, 14, 15, 17, 18, 19
+_FUNC, _FUNC_PROTO, _VAR, _DATASEC, _DECL_TAG, _TYPE_TAG, _ENUM64 = 12, 13, 14, 15, 17, 18, 19
 _TRANSPARENT = frozenset((_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG))
 _NAMED = frozenset((_STRUCT, _ENUM, _DATASEC, _ENUM64))
 
@@ -33,6 +33,11 @@ _TRAILER = dict.fromkeys(range(1, 20), (0, 0))
 _TRAILER.update({_INT: (4, 0), _ARRAY: (12, 0), _VAR: (4, 0), _DECL_TAG: (4, 0)})
 _TRAILER.update({_STRUCT: (0, 12), _UNION: (0, 12), _DATASEC: (0, 12), _ENUM64: (0, 12)})
 _TRAILER.update({_ENUM: (0, 8), _FUNC_PROTO: (0, 8)})
+# Kinds that refer to a type in place of a size, those whose members begin with a name,
+# and where in the words of a member its type is.
+_REFERRING = _TRANSPARENT | {_PTR, _FUNC, _FUNC_PROTO, _VAR, _DECL_TAG}
+_MEMBER_NAMES = frozenset((_STRUCT, _UNION, _FUNC_PROTO, _ENUM, _ENUM64))
+_MEMBER_TYPES = {_STRUCT: 1, _UNION: 1, _FUNC_PROTO: 1, _DATASEC: 0}
 _MAGIC = 0xEB9F
 _HEADER = Struct("<HBBIIIII")
 _TRIPLE = Struct("<III")
@@ -137,6 +142,7 @@ class Btf:
         self._named: dict[tuple[int, str], int] = {}
         self._layouts: dict[int, StructLayout] = {}
         self._index()
+        self._check_references()
 
     def struct(self, name: str) -> StructLayout:
         """Layout of ``struct name``.
@@ -197,6 +203,28 @@ class Btf:
             at += 12 + fixed + each * (info & 0xFFFF)
         if at > end:
             raise ObjectError("damaged BTF: the last type is cut off")
+
+    def _check_references(self) -> None:
+        """Refuse names and types that are not there: libbpf, given the same, looks for them."""
+        words = memoryview(self._types).cast("I")
+        last_name = last_id = 0
+        for begin, end in zip(self._offsets[1:], [*self._offsets[2:], len(self._types)]):
+            name_off, info, size = words[begin // 4 : begin // 4 + 3]
+            kind = info >> 24 & 0x1F
+            fixed, each = _TRAILER[kind]
+            members = words[(begin + 12 + fixed) // 4 : end // 4]
+            names, ids = [name_off], [size if kind in _REFERRING else 0]
+            if kind in _MEMBER_NAMES:
+                names += members[:: each // 4]
+            if kind in _MEMBER_TYPES:
+                ids += members[_MEMBER_TYPES[kind] :: each // 4]
+            if kind == _ARRAY:
+                ids += words[begin // 4 + 3 : begin // 4 + 5]
+            last_name, last_id = max(last_name, *names), max(last_id, *ids)
+        if last_id >= len(self._offsets):
+            raise ObjectError(f"damaged BTF: type {last_id} of {len(self._offsets) - 1}")
+        if last_name >= max(1, len(self._strings)) or self._strings[-1:] not in (b"", b"\0"):
+            raise ObjectError("damaged BTF: a name is outside of the string section")
 
     def _find(self, kind: int, what: str, name: str) -> int:
         if (kind, name) not in self._named:

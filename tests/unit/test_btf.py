@@ -9,6 +9,7 @@ from btfwriter import (
     CONST,
     DATASEC,
     DECL_TAG,
+    ENUM,
     FLOAT,
     FUNC,
     FUNC_PROTO,
@@ -184,6 +185,43 @@ def refused(build):
 def test_a_struct_that_can_be_no_record_is_refused(build, message):
     """Nothing is guessed at, and nothing is followed for ever."""
     assert message in refused(build)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda w: w.add(VAR, "v", 99, bytes(4)),
+        lambda w: w.add(FUNC, "f", 99),
+        lambda w: w.add(FUNC_PROTO, "", 99),
+        lambda w: w.add(FUNC_PROTO, "", 0, struct.pack("<II", 0, 99), 1),
+        lambda w: w.add(DATASEC, ".d", 0, struct.pack("<III", 99, 0, 4), 1),
+        lambda w: w.struct("s", 4, ("a", 1, 0), ("b", 99, 0)),
+        lambda w: w.array(99, 1),
+        lambda w: w.add(PTR, "", 99),
+        lambda w: w.add(DECL_TAG, "t", 99, bytes(4)),
+    ],
+)
+def test_a_type_that_is_not_there_is_refused_at_once(build):
+    """Whether or not it is ever asked for: libbpf 1.1 follows it out of bounds."""
+    writer = Writer()
+    writer.integer("u32", 4)
+    build(writer)
+    with pytest.raises(ObjectError, match="damaged BTF: type 99 of 2"):
+        Btf(writer.bytes())
+
+
+@pytest.mark.parametrize("kind", [PTR, STRUCT, FUNC_PROTO, ENUM])
+def test_a_name_that_is_not_there_is_refused_at_once(kind):
+    """A name of the type itself, or of a member."""
+    writer = Writer()
+    trailer = struct.pack("<III", 1 << 20, 0, 0)
+    if kind == PTR:
+        writer.types += struct.pack("<III", 1 << 20, kind << 24, 0)
+    else:
+        size = len(trailer) if kind == STRUCT else 8
+        writer.add(kind, "x", 0, trailer[:size], 1)
+    with pytest.raises(ObjectError, match="outside of the string section"):
+        Btf(writer.bytes())
 
 
 def test_a_name_without_an_end_is_refused():
