@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every combination of options loads: the verifier of this kernel has the last word.
+
+The configuration is constant to the verifier, so each combination is another program
+to it. All 5,832 (ICMP_RTT_COMBINATIONS=9) take hours in a guest: by default there are
+few in which any two settings are met together; 3 takes any three, and so on.
+"""
+
+import itertools
+import os
+import time
+
+import pytest
+
+from icmp_rtt import plan, stages
+from icmp_rtt.kernel.facts import read_facts
+from icmp_rtt.kernel.libbpf import Libbpf
+from icmp_rtt.kernel.symbols import Symbols
+from icmp_rtt.loader import Loader, object_path
+
+pytestmark = pytest.mark.guest
+TOGETHER = int(os.environ.get("ICMP_RTT_COMBINATIONS", "2"))
+FAMILIES = ((4,), (6,), (4, 6))
+NONE, HOST, PREFIX = (0,) * 4, (0xFFFFFFFF,) * 4, (0x00FFFFFF, 0, 0, 0)
+# What differs for the verifier, and the values that stand for all others.
+SETTINGS = {
+    "backend": [*stages.BACKENDS],
+    "families": FAMILIES,
+    "directions": (1, 2, 3),
+    "address": (
+        {},
+        {"local": HOST, "local_mask": HOST, "remote": HOST, "remote_mask": HOST},
+        {"remote": PREFIX, "remote_mask": PREFIX},
+    ),
+    "where": ({}, {"netns": 4026531840}, {"netns": 4026531840, "ifindex": 2}),
+    "stacks": (0, 1),
+    "limit": ({}, {"min_rtt_ns": 1}, {"only_incomplete": 1}),
+    "self_test_netns": (0, 4026531841),
+    "typed_headers": (0, 1),
+}
+
+
+def combinations(typed_headers):
+    """Settings by name, such that any TOGETHER values of different ones are met in one of them."""
+    choices = [len(values) for values in SETTINGS.values()]
+    if not typed_headers:
+        choices[-1] = 1
+    rows = covering(choices, TOGETHER)
+    return [{n: SETTINGS[n][i] for n, i in zip(SETTINGS, row)} for row in rows]
+
+
+def covering(choices, together):
+    """Rows of a number below each of ``choices``: greedily few that hold every combination."""
+    wanted = {
+        combination
+        for places in itertools.combinations(range(len(choices)), together)
+        for combination in itertools.product(*([(p, i) for i in range(choices[p])] for p in places))
+    }
+    rows = []
+    while wanted:
+        row = dict(min(wanted))
+        for place in sorted(set(range(len(choices))) - set(row)):
+            candidates = [{**row, place: i} for i in range(choices[place])]
+            row = max(candidates, key=lambda each: len(wanted & met(each, together)))
+        wanted -= met(row, together)
+        rows.append([row[place] for place in range(len(choices))])
+    return rows
+
+
+def met(row, together):
+    """The combinations in a row, or in the part of it that there is."""
+    return {*itertools.combinations(sorted(row.items()), together)}
+
+
+class Machine:
+    """What this kernel has, and how to load for it."""
+
+    def __init__(self):
+        self.loader = Loader(Libbpf(), object_path(None), None)
+        functions = {
+            probe.function
+            for backend in stages.BACKENDS
+            for probe in self.probes(backend, (4, 6))
+            if probe.is_function
+        }
+        self.kernel = read_facts(self.loader.lib, Symbols(), functions, None)
+        self.facts = plan.Facts(self.kernel.functions)
+
+    def probes(self, backend, families):
+        """Every probe that a plan may have there, on any kernel."""
+        return {
+            probe: None
+            for family in families
+            for hook in range(len(stages.HOOKS))
+            for alternative in stages.candidates(backend, family, hook)
+            for probe in alternative
+        }
+
+    def load(self, settings):
+        """The object, with every program that a plan with these settings may have here."""
+        settings = dict(settings)
+        backend, families = settings.pop("backend"), settings.pop("families")
+        chosen = plan.choose(backend, families, self.facts)
+        for group in ("address", "where", "limit"):
+            settings.update(settings.pop(group))
+        config = {
+            **settings,
+            "families": sum({4: 1, 6: 2}[family] for family in families),
+            "drop_reasons": int(bool(self.kernel.drop_reasons)),
+            "rx_open": chosen.rx_open,
+            "tx_close": chosen.tx_close,
+            "rx_close": chosen.rx_close,
+        }
+        programs = [
+            probe.program
+            for probe in (*self.probes(backend, families), stages.DROP_PROBE)
+            if not probe.is_function or probe.function in self.kernel.functions
+        ]
+        return self.loader.load(programs, families, config, 16), chosen
+
+
+@pytest.fixture(scope="module")
+def machine():
+    """This kernel."""
+    return Machine()
+
+
+def test_every_combination_of_options_loads(machine):
+    """No kernel's verifier refuses any program under any of them."""
+    every, begin = combinations(machine.kernel.typed_headers), time.monotonic()
+    for settings in every:
+        loaded, _ = machine.load(settings)
+        loaded.close()
+    print(f"{len(every)} combinations in {time.monotonic() - begin:.0f} s")
+    met = {(name, repr(value)) for settings in every for name, value in settings.items()}
+    assert len(met) >= sum(map(len, SETTINGS.values())) - 1
+
+
+@pytest.mark.parametrize("backend", stages.BACKENDS)
+def test_what_was_loaded_can_be_attached(machine, backend):
+    """The whole plan of a back end attaches with the most that can be asked for."""
+    settings = {name: values[-1] for name, values in SETTINGS.items()}
+    settings.update(backend=backend, typed_headers=int(machine.kernel.typed_headers))
+    loaded, chosen = machine.load(settings)
+    with loaded:
+        links = machine.loader.attach(loaded, [*chosen.programs, stages.DROP_PROBE.program])
+        assert {*chosen.programs} < set(links)
