@@ -9,6 +9,7 @@ and 60,000 echoes a second leave 16 us for everything.
 from __future__ import annotations
 
 import json
+import os
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -114,7 +115,7 @@ def start_line(start: Start, options: Options) -> str:
         "direction": options.direction,
         "src": _network(options.local),
         "dst": _network(options.remote),
-        "interface": start.interface and start.interface[0],
+        "interface": start.interface and decoded(os.fsencode(start.interface[0])),
         "ifindex": start.interface and start.interface[1],
         "netns": start.netns or None,
         "notes": start.notes,

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from icmp_rtt.model import RX, STAGE_COUNT, TX, stage_of_hook
-from icmp_rtt.report.escape import printable_text
+from icmp_rtt.report.escape import printable, printable_text
 from icmp_rtt.report.text import LABEL_WIDTH, stage_label
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _interface(start: Start) -> str:
     if start.interface is None:
         return "all"
     name, ifindex = start.interface
-    return f"{printable_text(name)} (ifindex {ifindex})"
+    return f"{printable(os.fsencode(name))} (ifindex {ifindex})"
 
 
 def _stages(start: Start, direction: str, family: int) -> list[str]:
