@@ -11,7 +11,8 @@ from icmp_rtt.errors import IcmpRttError, LibbpfError
 from icmp_rtt.kernel.libbpf import Libbpf
 from icmp_rtt.kernel.symbols import Symbols
 from icmp_rtt.loader import Loader, object_path
-from icmp_rtt.survey import check_privileges, refused_everything, survey
+from icmp_rtt.privileges import check_privileges
+from icmp_rtt.survey import refused_everything, survey
 
 if TYPE_CHECKING:
     from icmp_rtt.options import Options

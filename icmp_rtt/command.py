@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -60,7 +61,8 @@ class Command:
         traceback: TracebackType | None,
     ) -> None:
         if self.exit_status() is None:
-            self._send(signal.SIGTERM)
+            with contextlib.suppress(IcmpRttError):
+                self._send(signal.SIGTERM)
 
     def exit_status(self) -> int | None:
         """As a shell gives it (128 + number for a signal), None while the command runs.
@@ -79,7 +81,11 @@ class Command:
         return self._status
 
     def interrupt(self) -> None:
-        """Tell the command to end, as Ctrl-C would."""
+        """Tell the command to end, as Ctrl-C would.
+
+        Raises:
+            IcmpRttError: it runs as another user, and we may not.
+        """
         self._send(signal.SIGINT)
 
     def pass_on(self, number: int) -> None:
@@ -91,4 +97,10 @@ class Command:
 
     def _send(self, number: int) -> None:
         if self._status is None:
-            os.kill(self._pid, number)
+            try:
+                os.kill(self._pid, number)
+            except PermissionError as error:
+                raise IcmpRttError(
+                    f"cannot end {self._words[0]!r}, which runs as another user:"
+                    " run as root, or with CAP_KILL"
+                ) from error

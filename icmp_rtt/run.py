@@ -53,9 +53,11 @@ def run(
     if options.command:
         from icmp_rtt.command import Command
 
-        with Command(options.command) as command:
+        with Command(options.command) as command:  # with all that we may do: so not later
+            tracer.give_up_privileges(command=True)
             status = _Watch(tracer, options, signals, reports, idle).command(command)
     else:
+        tracer.give_up_privileges(command=False)
         _Watch(tracer, options, signals, reports, idle).until_over()
     reports.take(tracer.finish())
     counters = tracer.counters()

@@ -97,13 +97,18 @@ def _child(
 
 
 def _own_namespace() -> None:
+    """With a user namespace of its own, too, where we lack a capability for the rest."""
     try:
-        netns.unshare(netns.CLONE_NEWNET)
+        _make_loopback(netns.CLONE_NEWNET)
     except PermissionError:
-        netns.unshare(netns.CLONE_NEWUSER | netns.CLONE_NEWNET)
+        _make_loopback(netns.CLONE_NEWUSER | netns.CLONE_NEWNET)
+
+
+def _make_loopback(namespaces: int) -> None:
     import fcntl
 
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+    netns.unshare(namespaces)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as control:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP))
 
 

@@ -33,9 +33,8 @@ if TYPE_CHECKING:
 
     Config = Mapping[str, int | tuple[int, ...]]
 
-__all__ = ("Survey", "check_privileges", "refused_everything", "survey")
+__all__ = ("Survey", "refused_everything", "survey")
 
-_CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 21, 38, 39
 _NOT_SUPPORTED = 524  # the kernel's ENOTSUPP, which has no name outside it
 _FAMILY_BITS = {4: 1, 6: 2}  # enum icmp_rtt_family
 
@@ -83,26 +82,6 @@ def survey(options: Options, loader: Loader, symbols: Symbols, config: Config) -
         " 'icmp-rtt check' tells what is missing",
         "\n".join(passed_over),
     )
-
-
-def check_privileges() -> None:
-    """Refuse early, and in plain words, what the kernel would refuse with EPERM.
-
-    Raises:
-        RequirementError: CAP_BPF or CAP_PERFMON is missing (CAP_SYS_ADMIN has
-            both, and is what kernels before 5.8 ask for).
-    """
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-        held = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff"))
-    if held >> _CAP_SYS_ADMIN & 1:
-        return
-    names = {_CAP_BPF: "CAP_BPF", _CAP_PERFMON: "CAP_PERFMON"}
-    missing = [name for bit, name in names.items() if not held >> bit & 1]
-    if missing:
-        raise RequirementError(
-            f"{' and '.join(missing)} missing: run as root, or give the process"
-            " CAP_BPF, CAP_PERFMON and CAP_SYSLOG"
-        )
 
 
 def refused_everything(error: LibbpfError) -> RequirementError:

@@ -22,7 +22,8 @@ from icmp_rtt.kernel.ringbuf import RingBuffer
 from icmp_rtt.kernel.symbols import Symbols
 from icmp_rtt.loader import Loader, object_path, words
 from icmp_rtt.model import PlannedProbe, Start
-from icmp_rtt.survey import check_privileges, refused_everything, survey
+from icmp_rtt.privileges import check_privileges, give_up_privileges
+from icmp_rtt.survey import refused_everything, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +91,18 @@ class Tracer:
         traceback: TracebackType | None,
     ) -> None:
         self._close()
+
+    def give_up_privileges(self, command: bool) -> None:
+        """Keep the capabilities alone that the rest of the run takes; a failure is a warning.
+
+        Args:
+            command: a command was started, which is to be told to end.
+        """
+        cpus = self._loaded.maps["cpus"]
+        try:
+            give_up_privileges(lambda: cpus.lookup(struct.pack("=I", 0)), command)
+        except OSError as error:
+            self._warn(f"privileges are kept: {str(error.strerror).lower()}")
 
     def poll(self, timeout_ms: int) -> list[bytes]:
         """Records of echoes that ended, then sessions past --timeout, waiting if there are none."""

@@ -13,7 +13,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from operator import attrgetter, itemgetter
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from icmp_rtt.errors import RequirementError
 
@@ -44,6 +44,9 @@ class Symbols:
 
     def __init__(self, path: str = "/proc/kallsyms") -> None:
         self._path = path
+        # Kept: the kernel shows addresses to whoever opened it with CAP_SYSLOG, and
+        # that may be given up later.
+        self._file: BinaryIO | None = None
         self._loaded = False
         self._problem: str | None = None
         self._blocks: list[_Block] = []
@@ -132,17 +135,16 @@ class Symbols:
     def _read(self) -> Iterator[bytes]:
         """The file in blocks of whole lines."""
         rest = b""
-        with open(self._path, "rb") as file:
-            while True:
-                block = file.read(_BLOCK)
-                if not block:
-                    break
-                block = rest + block
-                end = block.rfind(b"\n") + 1
-                if not end and len(block) > _BLOCK:
-                    raise ValueError("a line without an end")
-                rest = block[end:]
-                yield block[:end]
+        if self._file is None:
+            self._file = open(self._path, "rb")  # noqa: SIM115 - see above
+        self._file.seek(0)
+        while block := self._file.read(_BLOCK):
+            block = rest + block
+            end = block.rfind(b"\n") + 1
+            if not end and len(block) > _BLOCK:
+                raise ValueError("a line without an end")
+            rest = block[end:]
+            yield block[:end]
         if rest:
             yield rest + b"\n"
 

@@ -46,6 +46,9 @@ class FakeTracer:
     def __exit__(self, *exc):
         self.log.append("closed")
 
+    def give_up_privileges(self, command):
+        self.log.append(f"gave up, command {command}")
+
     def poll(self, timeout_ms):
         self.log.append("poll")
         assert 0 <= timeout_ms <= 100

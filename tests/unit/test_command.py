@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The command that a run is about: its start, its end, and its status."""
 
+import os
 import signal
 import time
 
@@ -8,6 +9,7 @@ import pytest
 
 from icmp_rtt import command
 from icmp_rtt.command import Command, CommandError
+from icmp_rtt.errors import IcmpRttError
 
 
 def wait(child):
@@ -53,6 +55,21 @@ def test_interrupt():
         assert child.exit_status() is None
         child.interrupt()
         assert wait(child) == 130
+
+
+def test_a_command_of_another_user_is_told(monkeypatch):
+    """What may not be ended is an error with a remedy, and left alone at the end."""
+    real = os.kill
+
+    def kill(pid, number):
+        raise PermissionError(1, "Operation not permitted")
+
+    with shell("exec sleep 10") as child:
+        monkeypatch.setattr(os, "kill", kill)
+        with pytest.raises(IcmpRttError, match="cannot end 'sh', .*CAP_KILL"):
+            child.interrupt()
+    real(child._pid, signal.SIGKILL)
+    assert wait(child) == 137
 
 
 def test_pass_on_sigterm():

@@ -22,6 +22,7 @@ RANKS = {
     "signals": 2,
     "netns": 2,
     "plan": 3,
+    "privileges": 3,
     "report": 3,
     "record": 3,
     "decode": 4,

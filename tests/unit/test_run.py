@@ -51,7 +51,8 @@ def test_signal_ends_cleanly(run, number):
     tracer = FakeTracer([(), [ECHO], kill(number, [ECHO, ECHO])], last=[ECHO], counters=counters)
     status, out, err = run(tracer, "--src-ip", "192.168.1.10")
     assert (status, err) == (0, "")
-    assert tracer.log == ["attached", "poll", "poll", "poll", "finish", "closed"]
+    gave_up = "gave up, command False"
+    assert tracer.log == ["attached", gave_up, "poll", "poll", "poll", "finish", "closed"]
     assert out.startswith("=== Kernel ICMP RTT Tracer ===\n")
     assert out.count("=== ICMP RTT Trace: ") == 4
     assert out.endswith("====\n\nSummary: requests=4 reported=4\n")
@@ -153,6 +154,25 @@ def test_command_starts_after_attaching(run, tmp_path):
     status, _, err = run(failing, *sh(f"touch {mark}"))
     assert (status, err) == (1, "icmp-rtt: no BTF; get some\n")
     assert not mark.exists()
+
+
+def wait_for(path):
+    """True once the file is there."""
+    while not path.exists():
+        time.sleep(0.001)
+    return True
+
+
+def test_privileges_are_given_up_after_the_start_of_a_command(run, tmp_path):
+    """The command is started with what we were given, and everything after it without."""
+    mark = tmp_path / "mark"
+    tracer = FakeTracer()
+    tracer.give_up_privileges = lambda command: tracer.log.append(wait_for(mark) and command)
+    run(tracer, *sh(f"touch {mark}"))
+    assert tracer.log[:2] == ["attached", True]
+    tracer = FakeTracer()
+    run(tracer, "--duration", "0.01")
+    assert tracer.log[:3] == ["attached", "gave up, command False", "poll"]
 
 
 def test_echoes_under_way_are_waited_for(run):
