@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import LOCAL, PEER, Run, assert_identities, assert_six_stages, sh, trace
+from conftest import GUEST, LOCAL, PEER, Run, assert_identities, assert_six_stages, sh, trace
 
 PACKAGE = Path(__file__).parents[2] / "icmp_rtt"
 NOBODY = 65534
@@ -23,15 +23,20 @@ native, guest = pytest.mark.native, pytest.mark.guest
 
 @pytest.fixture(scope="module")
 def everyones():
-    """The tool where anybody can read it; the checkout may lie where only its owner looks."""
+    """Where anybody can read the tool: the checkout may lie where only its owner looks."""
     import elftools
 
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        for path in (PACKAGE, Path(elftools.__file__).parent):
-            shutil.copytree(path, Path(folder, path.name), ignore=shutil.ignore_patterns("*.pyc"))
-        sh(f"chmod -R a+rX {folder}")
-        yield folder
+    folders = [PACKAGE.parent, Path(elftools.__file__).parents[1]]
+    if GUEST:  # a copy takes long there, and the guest's files are its own
+        for folder in {parent for each in folders for parent in (each, *each.parents)}:
+            folder.chmod(0o755)
+        yield ":".join(map(str, folders))
+        return
+    with tempfile.TemporaryDirectory() as copy:
+        for folder, name in zip(folders, (PACKAGE.name, "elftools")):
+            shutil.copytree(folder / name, Path(copy, name))
+        sh(f"chmod -R a+rX {copy}")
+        yield copy
 
 
 @pytest.fixture
