@@ -111,7 +111,11 @@ def make_parser(prog: str) -> _Parser:
     _add_output(parser)
     _add_ends(parser)
     _add_machine(parser)
-    parser.add_argument("--version", action="store_true", help="print the version and end")
+    parser.add_argument(
+        "--version",
+        action="store_true",
+        help="print the version and end; with --verbose source commit and BPF object too",
+    )
     actions = parser.add_subparsers(
         title="actions", dest="action", metavar="check", prog=prog, parser_class=_Parser
     )
@@ -213,7 +217,11 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--btf", metavar="FILE", help="BTF of the running kernel, if it has none")
     group.add_argument("--object", metavar="FILE", help="another BPF object than the shipped one")
-    group.add_argument("--libbpf", metavar="PATH", help="another libbpf than the system's")
+    group.add_argument(
+        "--libbpf",
+        metavar="PATH",
+        help="another libbpf than the one that came along, or else the system's",
+    )
     group.add_argument(
         "--verbose",
         action="store_true",

@@ -137,6 +137,10 @@ def _run(words: list[str], signals: Signals, make_tracer: MakeTracer | None) -> 
         return 0
     if request.action == "version":
         stdout.write(f"{NAME} {VERSION}\n")
+        if request.options.verbose:
+            from icmp_rtt.about import provenance
+
+            stdout.write(provenance(request.options.object))
         return 0
     if request.action == "check":
         return _check(request.options, stdout)

@@ -11,6 +11,7 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
+from icmp_rtt import carried
 from icmp_rtt.errors import LibbpfError, ObjectError
 from icmp_rtt.kernel.bpfobject import Object
 from icmp_rtt.kernel.btf import Btf
@@ -39,7 +40,11 @@ class Refused(Exception):
 
 def object_path(given: str | None) -> str:
     """The BPF object to use: the one given, else the one that came with this package."""
-    return given or os.path.join(os.path.dirname(__file__), "data", "icmp_rtt.bpf.o")
+    path = given or carried.on_disk(carried.OBJECT)
+    if given or os.path.exists(path):
+        return path
+    data = carried.read(carried.OBJECT)  # the package is an archive
+    return path if data is None else carried.in_memory(carried.OBJECT, data)
 
 
 def words(packed: bytes) -> tuple[int, ...]:

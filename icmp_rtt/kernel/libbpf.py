@@ -11,6 +11,7 @@ import ctypes
 from errno import EINVAL
 from typing import TYPE_CHECKING, Any
 
+from icmp_rtt import carried
 from icmp_rtt.errors import LibbpfError, RequirementError
 
 if TYPE_CHECKING:
@@ -150,7 +151,8 @@ class Libbpf:
     """An opened libbpf.
 
     Args:
-        path: the library; None for the system's libbpf.so.1.
+        path: the library; None for the one that came with this package, or else the
+            system's libbpf.so.1.
         verbose: keep libbpf's debug messages in ``log``.
 
     Attributes:
@@ -263,13 +265,35 @@ def decoded_name(raw: bytes | None) -> str:
 
 
 def _open(path: str | None) -> ctypes.CDLL:
-    name = path or "libbpf.so.1"
+    library = _open_carried() if path is None else None
+    if library is not None:
+        return library
+    name = path or carried.LIBBPF
     try:
         return ctypes.CDLL(name, use_errno=True)
     except OSError as error:
         if path is None and str(error).startswith(f"{name}: cannot open"):
             raise RequirementError(f"libbpf missing{_older_one()}: {_REMEDY}") from error
         raise RequirementError(f"cannot load libbpf: {error}: {_REMEDY}") from error
+
+
+def _open_carried() -> ctypes.CDLL | None:
+    """The one that came with this package, if one did.
+
+    From memory where it cannot be mapped: in an archive, on a file system mounted noexec.
+    """
+    try:
+        return ctypes.CDLL(carried.on_disk(carried.LIBBPF), use_errno=True)
+    except OSError:
+        data = carried.read(carried.LIBBPF)
+        if data is None:
+            return None
+    try:
+        return ctypes.CDLL(carried.in_memory(carried.LIBBPF, data), use_errno=True)
+    except OSError as error:
+        raise RequirementError(
+            f"cannot load the libbpf that came with this package: {error}: {_REMEDY}"
+        ) from error
 
 
 def _older_one() -> str:
