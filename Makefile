@@ -25,7 +25,7 @@ msg = @printf '  %-8s %s\n' $(1) $(2);
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test vm-test fuzz lint deps install uninstall wheel clean help FORCE
+.PHONY: build demo test vm-test dist-test fuzz lint ci deps install uninstall wheel dist btf clean help FORCE
 .DEFAULT_GOAL := build
 
 ## Everyday targets
@@ -50,6 +50,13 @@ vm-test: ## tests on stock kernels: KERNEL=bullseye|bookworm|trixie|sid|all
 fuzz: build $(VENV)/dev ## fuzz what reads foreign bytes: SECONDS=10 for each target
 	$(VPYTHON) tests/fuzz/run --seconds=$(SECONDS)
 
+dist-test: dist ## the artifacts on minimal hosts: KERNEL as above
+	tests/tools/install-deps all
+	$(if $(filter-out all,$(KERNEL)),ICMP_RTT_SUITES='$(KERNEL)') $(VPYTHON) tests/tools/run-tests dist
+
+ci: ## what a build server calls: build, lint, tests, dist; tells what it skipped
+	tests/tools/ci
+
 lint: $(VENV)/dev build/lint.o ## ruff, mypy --strict, clang with warnings as errors
 	$(VENV)/bin/ruff check --quiet --config tests/ruff.toml $(PYTHON_SOURCES)
 	$(VENV)/bin/ruff format --quiet --check --config tests/ruff.toml $(PYTHON_SOURCES)
@@ -58,6 +65,16 @@ lint: $(VENV)/dev build/lint.o ## ruff, mypy --strict, clang with warnings as er
 deps: ## install the Debian packages and the virtual environment for all of this
 	tests/tools/install-deps all
 	$(MAKE) --no-print-directory $(VENV)/dev
+
+## Artifacts
+
+dist: ## tar archive, zipapp, wheel and Debian package, in dist; installs what is missing
+	tests/tools/install-deps build dist
+	$(MAKE) --no-print-directory build $(VENV)/dev
+	tests/dist/all $(CURDIR)/$(VPYTHON)
+
+btf: build ## minimal BTF of the running kernel, BTF=FILE's or KERNEL=SUITE's, in dist
+	tests/dist/btf $(if $(filter-out all,$(KERNEL)),--suite $(KERNEL),$(BTF))
 
 ## Installing
 
@@ -71,7 +88,7 @@ install: wheel ## install below PREFIX (/usr/local); DESTDIR is honoured
 		--target $(DESTDIR)$(PREFIX)/lib/icmp-rtt build/wheel/*.whl
 	rm -rf $(DESTDIR)$(PREFIX)/lib/icmp-rtt/bin
 	install -d $(DESTDIR)$(PREFIX)/bin
-	sed 's|@LIB@|$(PREFIX)/lib/icmp-rtt|' tests/tools/launcher.in >build/launcher
+	tests/tools/launcher /usr/bin/python3 ../lib/icmp-rtt >build/launcher
 	for name in $(COMMANDS); do \
 		install -m 755 build/launcher $(DESTDIR)$(PREFIX)/bin/$$name || exit; done
 
@@ -80,7 +97,7 @@ uninstall: ## remove what install put there
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(COMMANDS))
 
 clean: ## remove what was built; kernels and virtual environment stay
-	rm -rf build icmp_rtt.egg-info $(OBJECT)
+	rm -rf build dist icmp_rtt.egg-info $(OBJECT)
 
 help: ## this list
 	awk -F ':.*## ' '/^## / { print "\n" substr($$0, 4) ":" } \
@@ -92,6 +109,7 @@ help: ## this list
 COMMANDS       := icmp-rtt kernel_icmp_rtt.py
 REQUIREMENTS   := tests/tools/requirements-dev.txt
 PYTHON_SOURCES := icmp_rtt setup.py tests tests/tools/run-tests tests/vm/run tests/fuzz/run
+PYTHON_SOURCES += $(addprefix tests/dist/,copy-package docs in-guest zipapp)
 
 # The object
 
@@ -131,4 +149,6 @@ $(VENV)/run: $(REQUIREMENTS)
 $(VENV)/dev: $(REQUIREMENTS) $(VENV)/run
 	$(call msg,VENV,$@)
 	$(VPYTHON) -m pip install --quiet --disable-pip-version-check --requirement $<
+	$(VPYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --constraint $< \
+		--dest $(VENV)/wheels pip pyelftools
 	touch $@
