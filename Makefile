@@ -13,7 +13,8 @@ BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -D__TARGET_ARCH_x86 -Ibp
 # The object must not depend on where the checkout lies.
 BPF_CFLAGS += -fdebug-compilation-dir=.
 
-OBJECT	:= icmp_rtt/data/icmp_rtt.bpf.o
+# The second is for kernels without BTF.
+OBJECT	:= icmp_rtt/data/icmp_rtt.bpf.o icmp_rtt/data/icmp_rtt_nobtf.bpf.o
 VENV	:= .venv
 VPYTHON := $(VENV)/bin/python
 
@@ -113,24 +114,26 @@ PYTHON_SOURCES += $(addprefix tests/dist/,copy-package docs in-guest zipapp)
 
 # The object
 
-$(OBJECT): build/icmp_rtt.bpf.o
+$(OBJECT): icmp_rtt/data/%.bpf.o: build/%.bpf.o
 	$(call msg,COPY,$@)
 	mkdir -p $(@D)
 	cp $< $@
 
-build/icmp_rtt.bpf.o: build/unstripped.bpf.o
+build/%.bpf.o: build/unstripped/%.bpf.o
 	$(call msg,STRIP,$@)
 	$(LLVM_STRIP) -g -o $@ $<
 
-build/unstripped.bpf.o: bpf/icmp_rtt.bpf.c build/compiler
+build/unstripped/icmp_rtt_nobtf.bpf.o: BPF_CFLAGS += -DWITHOUT_KERNEL_BTF
+build/unstripped/%.bpf.o: bpf/icmp_rtt.bpf.c build/compiler
 	$(call msg,BPF,$@)
+	mkdir -p $(@D)
 	$(CLANG) $(BPF_CFLAGS) -MMD -MP -c $< -o $@
 
 build/lint.o: bpf/icmp_rtt.bpf.c build/compiler
 	$(call msg,BPF,'$< (-Werror)')
 	$(CLANG) $(BPF_CFLAGS) -Werror -MMD -MP -c $< -o $@
 
--include build/unstripped.bpf.d build/lint.d
+-include $(wildcard build/unstripped/*.d) build/lint.d
 
 # Changes with the compiler and its options, so that the object is built anew.
 build/compiler: FORCE

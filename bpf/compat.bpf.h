@@ -13,7 +13,21 @@
  * also under lockdown=confidentiality. Weak: on older kernels the call is dead
  * code behind config.typed_headers.
  */
+#ifndef WITHOUT_KERNEL_BTF
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+#define TYPED_TRACEPOINT true
+#define TRACEPOINT_SEC(name) SEC("?tp_btf/" #name)
+#define tracepoint_program(name) tp_btf__##name
+#else
+/*
+ * The object for kernels without BTF: even a weak function of theirs would keep
+ * libbpf from loading anything there, and tracepoints hand out bare addresses.
+ */
+#define bpf_rdonly_cast(obj, btf_id) ((void *)(obj))
+#define TYPED_TRACEPOINT false
+#define TRACEPOINT_SEC(name) SEC("?raw_tp/" #name)
+#define tracepoint_program(name) raw_tp__##name
+#endif
 
 /*
  * c504e5c2f964 ("net: skb: introduce kfree_skb_reason()"), v5.17: the

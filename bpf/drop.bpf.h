@@ -28,7 +28,7 @@ static __always_inline struct icmp_rtt_event *open_dropped(struct cpu_state *cpu
 							    struct echo_key *key)
 {
 	struct arrival *arrival = find_arrival(cpu, (__u64)skb);
-	struct net_device *dev = skb->dev;
+	struct net_device *dev = GET(TYPED_TRACEPOINT, skb, dev);
 	struct icmp_rtt_event *session;
 
 	if (!(key->direction & config.directions) || !addresses_match(family, key) ||
@@ -43,7 +43,7 @@ static __always_inline struct icmp_rtt_event *open_dropped(struct cpu_state *cpu
 		return NULL;
 	adopt(session, arrival, !arrival->stray);
 	if (dev)
-		note_device(session, SIDE_RECEIVE, dev, true);
+		note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
 	return session;
 }
 
@@ -54,7 +54,7 @@ static __always_inline struct icmp_rtt_event *open_dropped(struct cpu_state *cpu
 static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 reason)
 {
 	struct cpu_state *cpu = this_cpu();
-	struct sock *sk = skb->sk;
+	struct sock *sk = GET(TYPED_TRACEPOINT, skb, sk);
 	struct icmp_rtt_event *session;
 	struct net_device *dev;
 	struct header header;
@@ -67,18 +67,18 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	/* What icmp_rcv is done with: a raw socket has got its copy. */
 	if (!cpu || (cpu->delivered == (__u64)skb && !sk))
 		return;
-	family = family_of(skb->protocol);
+	family = family_of(GET(TYPED_TRACEPOINT, skb, protocol));
 	if (!family_wanted(family))
 		return;
-	header = header_by_offset(skb, family, true);
-	parse(&header, &packet, true);
+	header = header_by_offset(skb, family, TYPED_TRACEPOINT);
+	parse(&header, &packet, TYPED_TRACEPOINT);
 	if (packet.kind != PACKET_REQUEST && packet.kind != PACKET_REPLY)
 		return;
-	dev = skb->dev;
+	dev = GET(TYPED_TRACEPOINT, skb, dev);
 	if (dev)
-		netns = netns_of_device(dev, true);
+		netns = netns_of_device(dev, TYPED_TRACEPOINT);
 	else if (sk)
-		netns = netns_of_socket(sk, true);
+		netns = netns_of_socket(sk, TYPED_TRACEPOINT);
 	else
 		return;
 	side = SIDE_TRANSMIT;
@@ -96,7 +96,8 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	if (!session)
 		return;
 	if (side == SIDE_RECEIVE)
-		adopt_arrival(cpu, session, skb, &key, dev && device_wanted(dev, netns, true));
+		adopt_arrival(cpu, session, skb, &key,
+			      dev && device_wanted(dev, netns, TYPED_TRACEPOINT));
 	count(cpu, COUNTER_DROPS);
 	session->drop_side = side + 1;
 	session->drop_hook = last_hook(session, side);

@@ -235,16 +235,16 @@ int kprobe__dev_queue_xmit(struct pt_regs *ctx)
 }
 
 /* Stage dev_queue_xmit, where functions can't be probed: inside __dev_queue_xmit. */
-SEC("?tp_btf/net_dev_queue")
-int tp_btf__net_dev_queue(__u64 *ctx)
+TRACEPOINT_SEC(net_dev_queue)
+int tracepoint_program(net_dev_queue)(__u64 *ctx)
 {
-	on_xmit(ctx, (struct sk_buff *)ctx[0], PROBE_net_dev_queue, true);
+	on_xmit(ctx, (struct sk_buff *)ctx[0], PROBE_net_dev_queue, TYPED_TRACEPOINT);
 	return 0;
 }
 
 /* Stage __netif_receive_skb: the only point that every receive path shares. */
-SEC("?tp_btf/netif_receive_skb")
-int tp_btf__netif_receive_skb(__u64 *ctx)
+TRACEPOINT_SEC(netif_receive_skb)
+int tracepoint_program(netif_receive_skb)(__u64 *ctx)
 {
 	on_recv(ctx, (struct sk_buff *)ctx[0], PROBE_netif_receive_skb);
 	return 0;
@@ -345,8 +345,8 @@ int kprobe__icmpv6_rcv(struct pt_regs *ctx)
 }
 
 /* No stage: why one of our packets went no further. */
-SEC("?tp_btf/kfree_skb")
-int tp_btf__kfree_skb(__u64 *ctx)
+TRACEPOINT_SEC(kfree_skb)
+int tracepoint_program(kfree_skb)(__u64 *ctx)
 {
 	__u32 reason = config.drop_reasons ? ctx[KFREE_SKB_REASON_ARG] : 0;
 

@@ -130,7 +130,7 @@ static __always_inline struct header header_on_arrival(struct sk_buff *skb, __u8
 						       __u32 skipped)
 {
 	struct header header = {
-		.at = skb->data + skipped,
+		.at = GET(TYPED_TRACEPOINT, skb, data) + skipped,
 		.skb = skb,
 		.skipped = skipped,
 		.family = family,
@@ -149,7 +149,7 @@ static __always_inline __u32 skip_tags(struct sk_buff *skb, __be16 *protocol)
 	for (int tags = 0; tags < 2; tags++) {
 		if (*protocol != bpf_htons(ETH_P_8021Q) && *protocol != bpf_htons(ETH_P_8021AD))
 			break;
-		if (readable(&header, true) < skipped + VLAN_HLEN ||
+		if (readable(&header, TYPED_TRACEPOINT) < skipped + VLAN_HLEN ||
 		    bpf_probe_read_kernel(protocol, sizeof(*protocol), header.at + skipped + 2))
 			break;
 		skipped += VLAN_HLEN;

@@ -148,7 +148,8 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 		return;
 	}
 	if (!session->side[SIDE_RECEIVE].ifindex)
-		note_device(session, SIDE_RECEIVE, skb->dev, true);
+		note_device(session, SIDE_RECEIVE, GET(TYPED_TRACEPOINT, skb, dev),
+			    TYPED_TRACEPOINT);
 	adopt(session, arrival, true);
 	if (arrival->key.direction == DIRECTION_TX && config.tx_close == HOOK_RECV &&
 	    session->ts_ns[HOOK_RECV])
@@ -178,6 +179,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 					   const int family, __u32 skipped)
 {
 	struct header header = header_on_arrival(skb, family, skipped);
+	struct net_device *dev;
 	struct arrival *arrival;
 	struct cpu_state *cpu;
 	struct packet packet;
@@ -185,7 +187,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	__u32 direction;
 	__u64 now;
 
-	parse(&header, &packet, true);
+	parse(&header, &packet, TYPED_TRACEPOINT);
 	if (packet.kind == PACKET_FOREIGN)
 		return;
 	cpu = this_cpu();
@@ -204,7 +206,9 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	}
 	now = bpf_ktime_get_ns();
 	arrival = claim_arrival(cpu, (__u64)skb);
-	make_key(family, &packet, SIDE_RECEIVE, direction, netns_of_device(skb->dev, true), &key);
+	dev = GET(TYPED_TRACEPOINT, skb, dev);
+	make_key(family, &packet, SIDE_RECEIVE, direction, netns_of_device(dev, TYPED_TRACEPOINT),
+		 &key);
 	if (arrival->skb != (__u64)skb || !arrival->recv_ns || !same_echo(&arrival->key, &key)) {
 		arrival->skb = (__u64)skb;
 		arrival->recv_ns = now;
@@ -214,9 +218,9 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	}
 	arrival->since_ns = now;
 	arrival->key = key;
-	arrival->dev = (__u64)skb->dev;
+	arrival->dev = (__u64)dev;
 	arrival->ip_rcv_ns = 0;
-	arrival->stray = !device_wanted(skb->dev, key.netns, true);
+	arrival->stray = !device_wanted(dev, key.netns, TYPED_TRACEPOINT);
 	expect(cpu);
 	if (!is_self_test(key.netns, probe))
 		on_recv_session(cpu, skb, arrival, family, now);
@@ -224,7 +228,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 
 static __always_inline void on_recv(void *ctx, struct sk_buff *skb, const int probe)
 {
-	__be16 protocol = skb->protocol;
+	__be16 protocol = GET(TYPED_TRACEPOINT, skb, protocol);
 	__u32 skipped = 0;
 
 	if (protocol != bpf_htons(ETH_P_IP) && protocol != bpf_htons(ETH_P_IPV6))

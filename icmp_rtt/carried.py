@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("COMMIT", "LIBBPF", "OBJECT", "in_memory", "on_disk", "read")
+__all__ = ("COMMIT", "LIBBPF", "OBJECT", "OBJECT_WITHOUT_BTF", "in_memory", "on_disk", "read")
 
 OBJECT = "icmp_rtt.bpf.o"
+OBJECT_WITHOUT_BTF = "icmp_rtt_nobtf.bpf.o"  # for kernels without BTF
 LIBBPF = "libbpf.so.1"
 COMMIT = "commit"
 

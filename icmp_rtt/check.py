@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from icmp_rtt import stages
 from icmp_rtt.errors import IcmpRttError, LibbpfError
+from icmp_rtt.kernel.facts import lockdown
 from icmp_rtt.kernel.libbpf import Libbpf
 from icmp_rtt.kernel.symbols import Symbols
 from icmp_rtt.loader import Loader, object_path
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from icmp_rtt.survey import Survey
 
 __all__ = ("check",)
-
-_LOCKDOWN = "/sys/kernel/security/lockdown"
 
 
 def check(options: Options) -> tuple[list[str], bool]:
@@ -48,11 +47,7 @@ def check(options: Options) -> tuple[list[str], bool]:
 def _host() -> list[str]:
     btf = "yes" if os.path.exists("/sys/kernel/btf/vmlinux") else "no: give one with --btf FILE"
     lines = [f"kernel BTF: {btf}"]
-    try:
-        with open(_LOCKDOWN, encoding="ascii") as file:
-            mode = file.read().partition("[")[2].partition("]")[0]
-    except OSError:
-        mode = "unknown"
+    mode = lockdown()
     remedy = (
         " (reading kernel memory is refused: boot without it)" if mode == "confidentiality" else ""
     )

@@ -15,6 +15,7 @@ from icmp_rtt import carried
 from icmp_rtt.errors import LibbpfError, ObjectError
 from icmp_rtt.kernel.bpfobject import Object
 from icmp_rtt.kernel.btf import Btf
+from icmp_rtt.kernel.kernelbtf import has_own_btf
 from icmp_rtt.kernel.objfile import ObjectFile
 
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ class Refused(Exception):
 
 def object_path(given: str | None) -> str:
     """The BPF object to use: the one given, else the one that came with this package."""
-    path = given or carried.on_disk(carried.OBJECT)
-    if given or os.path.exists(path):
-        return path
-    data = carried.read(carried.OBJECT)  # the package is an archive
-    return path if data is None else carried.in_memory(carried.OBJECT, data)
+    if given:
+        return given
+    name = carried.OBJECT if has_own_btf() else carried.OBJECT_WITHOUT_BTF
+    path = carried.on_disk(name)
+    data = None if os.path.exists(path) else carried.read(name)  # the package is an archive
+    return path if data is None else carried.in_memory(name, data)
 
 
 def words(packed: bytes) -> tuple[int, ...]:

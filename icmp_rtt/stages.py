@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ("BACKENDS", "DROP_PROBE", "HOOKS", "NAMES", "Probe", "candidates")
+__all__ = ("BACKENDS", "DROP_PROBES", "HOOKS", "NAMES", "Probe", "candidates")
 
 
 class Probe(NamedTuple):
     """A place of the kernel at which a program can be attached."""
 
-    kind: str  # as in the program's name: fentry, fexit, kprobe, kretprobe, tp_btf
+    kind: str  # as in the program's name: fentry, fexit, kprobe, kretprobe, tp_btf, raw_tp
     function: str  # kernel function or tracepoint, its exact name
 
     @property
@@ -30,7 +30,17 @@ class Probe(NamedTuple):
     @property
     def is_function(self) -> bool:
         """A kernel function rather than a tracepoint."""
-        return self.kind != "tp_btf"
+        return self.kind not in ("tp_btf", "raw_tp")
+
+    @property
+    def needs_btf(self) -> bool:
+        """Of a kind that the kernel checks by its own BTF."""
+        return self.kind in ("fentry", "fexit", "tp_btf")
+
+    @property
+    def spares_btf(self) -> bool:
+        """Only in the object for kernels without BTF."""
+        return self.kind == "raw_tp"
 
     @property
     def doubtful(self) -> bool:
@@ -40,9 +50,9 @@ class Probe(NamedTuple):
 
 # Kinds of program that a back end may use, in the order in which back ends are tried.
 BACKENDS = {
-    "fentry": ("fentry", "fexit", "tp_btf"),
-    "kprobe": ("kprobe", "kretprobe", "tp_btf"),
-    "tracepoint": ("tp_btf",),
+    "fentry": ("fentry", "fexit", "tp_btf", "raw_tp"),
+    "kprobe": ("kprobe", "kretprobe", "tp_btf", "raw_tp"),
+    "tracepoint": ("tp_btf", "raw_tp"),
 }
 
 # In the order of enum icmp_rtt_hook.
@@ -68,14 +78,20 @@ NAMES = {
     ),
 }
 
-# Why one of our packets went no further; stands for no stage.
-DROP_PROBE = Probe("tp_btf", "kfree_skb")
+# Why one of our packets went no further; stand for no stage. Best first.
+DROP_PROBES = (Probe("tp_btf", "kfree_skb"), Probe("raw_tp", "kfree_skb"))
 
 # Never fired on any stock kernel from 5.10 to 7.2, though BTF and kallsyms have them.
 _INLINED = ("ip_send_skb", "ip_local_out")
 
-_DEVICE = (("__dev_queue_xmit",), ("dev_queue_xmit",), ("tp_btf:net_dev_queue",))
-_ARRIVAL = (("tp_btf:netif_receive_skb",),)
+
+def _tracepoint(name: str) -> tuple[tuple[str, ...], ...]:
+    """Its alternatives: typed, and for kernels without BTF."""
+    return (f"tp_btf:{name}",), (f"raw_tp:{name}",)
+
+
+_DEVICE = (("__dev_queue_xmit",), ("dev_queue_xmit",), *_tracepoint("net_dev_queue"))
+_ARRIVAL = _tracepoint("netif_receive_skb")
 
 # Functions by IP version and hook: alternatives, best first. One that is probed
 # where it returns has the mark "return:".
@@ -113,8 +129,8 @@ def candidates(backend: str, family: int, hook: int) -> list[tuple[Probe, ...]]:
 
 def _probe(backend: str, name: str) -> Probe | None:
     mark, _, function = name.rpartition(":")
-    if mark == "tp_btf":
-        return Probe("tp_btf", function)
+    if mark in ("tp_btf", "raw_tp"):
+        return Probe(mark, function)
     if backend not in _KINDS:
         return None
     at_entry, at_return = _KINDS[backend]

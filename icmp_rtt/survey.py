@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from icmp_rtt import plan as planning
 from icmp_rtt import selftest, stages
 from icmp_rtt.errors import LibbpfError, RequirementError
-from icmp_rtt.kernel.facts import KernelFacts, read_facts
+from icmp_rtt.kernel.facts import KernelFacts, lockdown, read_facts
 from icmp_rtt.loader import Refused
 from icmp_rtt.plan import Facts, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from icmp_rtt.kernel.bpfobject import Link, Object
     from icmp_rtt.kernel.symbols import Symbols
@@ -77,9 +77,11 @@ def survey(options: Options, loader: Loader, symbols: Symbols, config: Config) -
                     attempt.links,
                 )
             passed_over.append(f"{backend}: {_why_not(plan)}")
+    remedy = "'icmp-rtt check' tells what is missing"
+    if lockdown() == "confidentiality":
+        remedy = "lockdown is confidentiality, which forbids reading kernel memory: boot without it"
     raise RequirementError(
-        f"no back end can be used on this host: {'; '.join(passed_over)}:"
-        " 'icmp-rtt check' tells what is missing",
+        f"no back end can be used on this host: {'; '.join(passed_over)}: {remedy}",
         "\n".join(passed_over),
     )
 
@@ -114,6 +116,7 @@ class _Attempt:
         self._options = options
         self._loader = loader
         self._loopback = loopback
+        self._own_btf = kernel.own_btf
         self._functions = kernel.functions
         self._config = {
             **config,
@@ -127,7 +130,7 @@ class _Attempt:
 
     def attach(self, backend: str) -> Plan:
         """Load, attach and prove; the plan that holds, or the one that nothing came of."""
-        facts = Facts(self._functions, tried=self._loopback is not None)
+        facts = self._first_facts(backend)
         while True:
             plan = planning.choose(backend, self._options.families, facts)
             if not (plan.useful and plan.own):
@@ -138,13 +141,23 @@ class _Attempt:
                 continue
             proved = planning.choose(backend, self._options.families, facts)
             if proved.useful and proved.own and _hooks(proved) == _hooks(plan):
-                self._keep([*proved.programs, stages.DROP_PROBE.program])
+                self._keep([*proved.programs, *(p.program for p in stages.DROP_PROBES)])
                 return proved
             self._close()
 
+    def _first_facts(self, backend: str) -> Facts:
+        facts = Facts(self._functions, tried=self._loopback is not None)
+        for probe in (*_all_probes(backend, self._options.families), *stages.DROP_PROBES):
+            if probe.needs_btf and not self._own_btf:
+                facts = facts.without(probe.program, "this kernel has no BTF of its own")
+            elif probe.spares_btf and self._own_btf:
+                facts = facts.without(probe.program, "for kernels without BTF")
+        return facts
+
     def _try(self, plan: Plan, probes: list[Probe], facts: Facts) -> Facts:
         """Load and attach; what that and the self-test have taught."""
-        programs = [probe.program for probe in (*probes, stages.DROP_PROBE)]
+        drops = [probe for probe in stages.DROP_PROBES if probe.program not in facts.refused]
+        programs = [probe.program for probe in (*probes, *drops[:1])]
         programs = [name for name in programs if name not in facts.refused]
         options = self._options
         config = {**self._config, **_hooks(plan)}
@@ -211,7 +224,7 @@ def _refuse(facts: Facts, refused: Refused, programs: list[str]) -> Facts:
         "not supported here" if error.errno == _NOT_SUPPORTED else os.strerror(error.errno).lower()
     )
     sort = refused.program.partition("__")[0].replace("kret", "k").replace("fexit", "fentry")
-    kinds = stages.BACKENDS.get(sort, ("tp_btf",))[:2] if sort != "tp_btf" else ("tp_btf",)
+    kinds = stages.BACKENDS[sort][:2] if sort in stages.BACKENDS else (sort,)
     all_of_them = error.errno in (errno.EPERM, _NOT_SUPPORTED)
     for name in programs:
         if name == refused.program or (all_of_them and name.partition("__")[0] in kinds):
@@ -223,12 +236,16 @@ def _all_functions(families: tuple[int, ...]) -> set[str]:
     return {
         probe.function
         for backend in stages.BACKENDS
-        for family in families
-        for hook in range(len(stages.HOOKS))
-        for alternative in stages.candidates(backend, family, hook)
-        for probe in alternative
+        for probe in _all_probes(backend, families)
         if probe.is_function
     }
+
+
+def _all_probes(backend: str, families: tuple[int, ...]) -> Iterator[Probe]:
+    for family in families:
+        for hook in range(len(stages.HOOKS)):
+            for alternative in stages.candidates(backend, family, hook):
+                yield from alternative
 
 
 def _why_not(plan: Plan) -> str:

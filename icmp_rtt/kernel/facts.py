@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from icmp_rtt.kernel.kernelbtf import KernelBtf
+from icmp_rtt.kernel.kernelbtf import KernelBtf, has_own_btf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from icmp_rtt.kernel.libbpf import Libbpf
     from icmp_rtt.kernel.symbols import Symbols
 
-__all__ = ("KernelFacts", "read_facts")
+__all__ = ("KernelFacts", "lockdown", "read_facts")
+
+
+def lockdown() -> str:
+    """Mode of the kernel's lockdown: none, integrity, confidentiality, or unknown."""
+    try:
+        with open("/sys/kernel/security/lockdown", encoding="ascii") as file:
+            return file.read().partition("[")[2].partition("]")[0]
+    except OSError:
+        return "unknown"
 
 
 class KernelFacts(NamedTuple):
@@ -22,7 +31,8 @@ class KernelFacts(NamedTuple):
     The commits behind the features are in bpf/compat.bpf.h.
     """
 
-    functions: frozenset[str]  # in BTF and in kallsyms
+    own_btf: bool  # without it no program that the kernel checks by BTF can be loaded
+    functions: frozenset[str]  # in the kernel's own BTF, if it has any, and in kallsyms
     typed_headers: bool  # has bpf_rdonly_cast
     drop_reasons: dict[int, str]  # enum skb_drop_reason, shortened; empty: none are given
 
@@ -36,10 +46,13 @@ def read_facts(
         RequirementError: no BTF, or kallsyms cannot be read.
         ObjectError: ``btf_path`` is no BTF file of this machine.
     """
-    with KernelBtf(lib, btf_path) as btf:
-        known = {name for name in functions if btf.has_function(name)}
+    own = has_own_btf()
+    if btf_path is not None:
+        KernelBtf(lib, btf_path).close()  # to tell what is wrong with it
+    with KernelBtf(lib, None if own else btf_path) as btf:
+        known = {name for name in functions if not own or btf.has_function(name)}
         reasons = btf.enum_names("skb_drop_reason")
-        typed = btf.has_function("bpf_rdonly_cast")
+        typed = own and btf.has_function("bpf_rdonly_cast")
     prefix = "SKB_DROP_REASON_"
     short = {number: name.replace(prefix, "", 1) for number, name in reasons.items()}
-    return KernelFacts(frozenset(symbols.has_exact(known)), typed, short)
+    return KernelFacts(own, frozenset(symbols.has_exact(known)), typed, short)

@@ -15,10 +15,15 @@ from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError
 from icmp_rtt.kernel.libbpf import Handle, Libbpf, decoded_name
 from icmp_rtt.kernel.objfile import read_file
 
-__all__ = ("KernelBtf",)
+__all__ = ("KernelBtf", "has_own_btf")
 
 _ENUM, _FUNC = 6, 12  # BTF kinds
 _MAX_FILE = 1 << 32  # bytes; a vmlinux with all its debug information is below
+
+
+def has_own_btf() -> bool:
+    """Whether this kernel shows BTF of its own, which a file can't stand for in everything."""
+    return os.path.exists("/sys/kernel/btf/vmlinux")
 
 
 class KernelBtf(Handle):

@@ -28,8 +28,7 @@ def guests(tmp_path_factory):
     """Futures of what every guest recorded, by suite; all of them are started at once."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {
-            suite: pool.submit(run_guest, suite, tmp_path_factory.mktemp(suite))
-            for suite in SUITES
+            suite: pool.submit(run_guest, suite, tmp_path_factory.mktemp(suite)) for suite in SUITES
         }
 
 

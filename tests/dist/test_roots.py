@@ -40,7 +40,11 @@ def libraries(result):
 
 def test_the_host_is_bare(said, suite):
     """Nothing there that the tool must not need; what libbpf there was is hidden afterwards."""
-    assert (said["root"]["tools"], said["root"]["headers"], said["root"]["elftools"]) == ([], [], [])
+    assert (said["root"]["tools"], said["root"]["headers"], said["root"]["elftools"]) == (
+        [],
+        [],
+        [],
+    )
     assert said["root"]["libbpf"]
 
 

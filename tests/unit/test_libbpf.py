@@ -38,8 +38,9 @@ class Library:
 
 @pytest.fixture
 def libraries(monkeypatch):
-    """The libraries that can be opened, by name."""
+    """The libraries that can be opened, by name; none is carried."""
     known = {}
+    monkeypatch.setattr(libbpf_module.carried, "read", lambda name: None)
 
     def cdll(name, use_errno=False):
         if name is None:

@@ -94,7 +94,9 @@ def test_what_is_missing_or_refused_makes_room_for_the_next():
     plan = choose("fentry", (4,), facts)
     assert labels(plan, 4)[2] == "tp_btf:net_dev_queue"
     assert "fentry:dev_queue_xmit: refused: device or resource busy (errno 16)" in plan.notes
-    plan = choose("fentry", (4,), facts.without("tp_btf__net_dev_queue", "no"))
+    facts = facts.without("tp_btf__net_dev_queue", "no")
+    assert labels(choose("fentry", (4,), facts), 4)[2] == "raw_tp:net_dev_queue"
+    plan = choose("fentry", (4,), facts.without("raw_tp__net_dev_queue", "no"))
     assert labels(plan, 4)[2] is None
     assert plan.useful and not plan.complete
 
@@ -119,6 +121,17 @@ def test_tracepoints_alone():
         ]
     assert (plan.rx_open, plan.tx_close, plan.rx_close) == (3, 3, 2)
     assert plan.useful and plan.own and not plan.complete
+
+
+def test_a_kernel_without_btf_has_six_stages_by_kprobe():
+    """Nothing in that plan is of a kind that the kernel checks by its BTF."""
+    facts = Facts(EVERY)
+    for name in ("net_dev_queue", "netif_receive_skb"):
+        facts = facts.without(f"tp_btf__{name}", "this kernel has no BTF of its own")
+    plan = choose("kprobe", BOTH, facts)
+    assert plan.complete
+    assert labels(plan, 4)[3] == "raw_tp:netif_receive_skb"
+    assert not [p for probes in plan.probes.values() for p in probes if p.needs_btf]
 
 
 def test_the_ends_of_an_echo_with_all_stages():
