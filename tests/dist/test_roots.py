@@ -72,7 +72,6 @@ def test_the_wheel(said, suite):
     """Installed in a virtual environment without a network; it carries its libbpf too."""
     assert ("wheel veth" in said) == (suite in NEWER)
     if suite in NEWER:
-        assert said["wheel install"]["status"] == 0, said["wheel install"]["stderr"]
         assert_traced(said["wheel veth"])
         (library,) = libraries(said["wheel veth"])
         assert library.startswith("/opt/venv/")
@@ -101,6 +100,27 @@ def test_all_hold_the_same_object(said):
 def test_a_kernel_without_btf_is_told(said):
     """With the two ways out."""
     assert_refused(said["btf hidden"], "CONFIG_DEBUG_INFO_BTF=y, or .* --btf FILE")
+
+
+@pytest.mark.parametrize("run", ["btf file", "btf minimal"])
+def test_a_file_stands_for_the_kernels_btf(said, run):
+    """All six stages, by probes that need no BTF of the kernel's own."""
+    kinds = {
+        stage["probe"].partition(":")[0]
+        for echo in assert_traced(said[run])
+        for stage in echo["stages"]
+    }
+    assert kinds <= {"kprobe", "kretprobe", "raw_tp"}
+
+
+def test_without_kallsyms_the_devices_stages_are_left(said):
+    """No function can be probed then; what is left is measured, and nothing made up."""
+    result = said["no kallsyms"]
+    assert result["status"] == 0, result["stderr"]
+    lines = [json.loads(line) for line in result["stdout"].splitlines() if line.startswith("{")]
+    echoes = [line for line in lines if line["type"] == "echo"]
+    assert len(echoes) == 23
+    assert {stage["stage"] for echo in echoes for stage in echo["stages"]} == {2, 3}
 
 
 @pytest.mark.parametrize("run", ["noexec, addresses hidden", "read-only, no HOME, locale C"])
