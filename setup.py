@@ -13,6 +13,10 @@ from setuptools.command.build_py import build_py
 HERE = Path(__file__).resolve().parent
 OBJECT = HERE / "icmp_rtt" / "data" / "icmp_rtt.bpf.o"
 LIBBPF = HERE / "icmp_rtt" / "data" / "libbpf.so.1"
+# Both are there where tests/dist/stage put them.
+CARRIED_LICENCES = [
+    str(path.relative_to(HERE)) for path in sorted(HERE.glob("licenses/**/*")) if path.is_file()
+]
 
 
 def version() -> str:
@@ -65,7 +69,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="GPL-2.0-only",
-    license_files=["LICENSE", "licenses/README", "licenses/*/*"],
+    license_files=["LICENSE", *CARRIED_LICENCES],
     python_requires=">=3.9",
     install_requires=["pyelftools>=0.27"],
     packages=find_packages(include=["icmp_rtt", "icmp_rtt.*"]),
