@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from conftest import CHECKOUT
+from conftest import CHECKOUT, minimal_btf
 
 ARCHIVES = ("tar veth", "tar card", "pyz veth", "pyz card")
 # The other two are for newer systems than Debian 11.
@@ -111,6 +111,11 @@ def test_a_file_stands_for_the_kernels_btf(said, run):
         for stage in echo["stages"]
     }
     assert kinds <= {"kprobe", "kretprobe", "raw_tp"}
+
+
+def test_the_file_is_small(suite):
+    """A few kilobytes, to be shipped to a fleet."""
+    assert 500 < minimal_btf(suite).stat().st_size < 8192
 
 
 def test_without_kallsyms_the_devices_stages_are_left(said):
