@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The results as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from figures import FIGURES, Figure, Result
+
+__all__ = ("flood", "kernel", "programs", "python")
+
+# The contender that the goals are for.
+_JUDGED = "fentry"
+_TITLE_WIDTH = 26
+_WIDTH = 16
+
+
+def kernel(result: Result) -> str:
+    """What a guest found: figures by contender."""
+    contenders: dict[str, Result] = result["contenders"]
+    lines = [
+        "",
+        f"Kernel {result['kernel']}: guest instructions, both ends on this kernel",
+        _row("", [*contenders, "goal for fentry"]),
+    ]
+    lines += [_figure(figure, result["kernel"], contenders) for figure in FIGURES]
+    lines += [
+        f"{name} refused: {found['refused']}"
+        for name, found in contenders.items()
+        if "refused" in found
+    ]
+    return "\n".join(lines)
+
+
+def programs(result: Result) -> str:
+    """What a guest found: cost and runs of each program."""
+    lines = []
+    for name, found in result["contenders"].items():
+        for work, part in found.get("work", {}).items():
+            unit = part["unit"]
+            lines += ["", f"{name}, {work}: {sum(part['units'])} {unit}s"]
+            lines += [
+                f"  {each['name']:32} {each['runs']:6.3f} runs a {unit} of"
+                f" {each['time_ns'] / each['runs']:9,.1f} instructions"
+                for each in part["programs"]
+                if each["runs"]
+            ]
+    return "\n".join(lines)
+
+
+def python(rates: dict[str, Any]) -> str:
+    """The Python side."""
+    lines = ["", "Python side: echoes a second on one core"]
+    for name, rate in rates.items():
+        goal = {"json": 60_000, "text": 25_000}.get(name)
+        verdict = "" if goal is None else _verdict(rate >= goal, f"{goal:,} or more")
+        lines.append(_row(name, [f"{rate:,.0f}", verdict]))
+    return "\n".join(lines)
+
+
+def flood(rates: dict[str, Any]) -> str:
+    """The flood, with and without the tracer."""
+    ratio = rates["ratio"]
+    return "\n".join(
+        [
+            "",
+            f"Flood on this host's kernel, back end {rates['backend']}: echoes a second, medians",
+            _row("without the tracer", [f"{rates['without']:,.0f}"]),
+            _row("with it", [f"{rates['with']:,.0f}"]),
+            _row("ratio", [f"{ratio:.3f}", _verdict(ratio >= 0.9, "0.9 or more")]),
+        ]
+    )
+
+
+def _figure(figure: Figure, release: str, contenders: dict[str, Result]) -> str:
+    values = {
+        name: "refused" if "refused" in found else _number(figure.of(found))
+        for name, found in contenders.items()
+    }
+    goal, judged = figure.goal(release), contenders.get(_JUDGED, {})
+    verdict = ""
+    if goal is not None and "work" in judged:
+        verdict = _verdict((figure.of(judged) or 0) <= goal, f"{goal:,} or less")
+    return _row(figure.title, [*values.values(), verdict])
+
+
+def _verdict(met: bool, goal: str) -> str:
+    return f"{goal}: {'met' if met else 'MISSED'}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _row(title: str, cells: list[str]) -> str:
+    *numbers, last = [title, *cells]
+    head, *rest = numbers
+    return (
+        f"{head:{_TITLE_WIDTH}}"
+        + "".join(f"{cell:>{_WIDTH}}" for cell in rest)
+        + f"  {last:>{_WIDTH}}"
+    )
