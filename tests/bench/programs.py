@@ -45,7 +45,7 @@ def costs(pid: int) -> dict[int, Cost]:
     for name in os.listdir(directory):
         with open(f"{directory}/{name}", encoding="ascii") as file:
             fields = {key: int(value) for key, value in _FDINFO.findall(file.read())}
-        if "prog_id" in fields:
+        if "run_time_ns" in fields:  # links tell a prog_id, too
             found[fields["prog_id"]] = Cost(fields["run_time_ns"], fields["run_cnt"])
     return found
 
