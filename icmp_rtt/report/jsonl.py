@@ -47,6 +47,8 @@ class JsonLines:
         self._symbols = symbols
         self._drop_reason = drop_reason
         self._clock_offset_ns = clock_offset_ns
+        # Packets of a kind come by the same ways, again and again.
+        self._stack = lru_cache(maxsize=512)(self._encode_stack)
 
     def echo(self, echo: Echo) -> str:
         """The line of one echo, line feed included."""
@@ -67,7 +69,7 @@ class JsonLines:
             f' "stages": [{stages}], {_figures(echo)}{self._end(echo)}}}\n'
         )
 
-    def _stack(self, stack: Stack, probe: str) -> str:
+    def _encode_stack(self, stack: Stack, probe: str) -> str:
         frames, problem = stack_lines(stack, probe, self._symbols)
         if problem is None:
             return f', "stack": {_encode(frames)}'

@@ -15,7 +15,7 @@ from icmp_rtt.report.verdict import verdict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from icmp_rtt.model import Address, Echo, Side
+    from icmp_rtt.model import Address, Echo, Side, Stack
     from icmp_rtt.report.frames import Symbols
 
 __all__ = ("LABEL_WIDTH", "TextReport", "stage_label")
@@ -48,6 +48,8 @@ class TextReport:
         self._drop_reason = drop_reason
         self._clock_offset_ns = clock_offset_ns
         self._timeout_ns = timeout_ns
+        # Packets of a kind come by the same ways, again and again.
+        self._stack_lines = lru_cache(maxsize=512)(self._name_frames)
 
     def echo(self, echo: Echo) -> str:
         """The report of one echo, with a blank line before and a line feed at the end."""
@@ -69,7 +71,7 @@ class TextReport:
         lines = [
             f"=== ICMP RTT Trace: {when} ({_direction_title(echo.direction)}) ===",
             f"Session: {source} -> {target} (ID: {echo.id}, Seq: {echo.seq})",
-            *_path_lines(echo, remote),
+            *_path_lines(echo.direction, echo.remote, echo.request, echo.reply),
         ]
         if echo.reason is not None:
             words = verdict(echo, self._symbols, self._drop_reason, self._timeout_ns)
@@ -83,10 +85,14 @@ class TextReport:
                 continue
             lines = lines or ["", "Kernel Stack Traces:"]
             lines.append(f"  Stage {stamp.stage} ({stage_label(stamp.stage, stamp.name)}):")
-            frames, problem = stack_lines(stamp.stack, stamp.probe, self._symbols)
-            lines += [f"    {frame}" for frame in frames]
-            if problem is not None:
-                lines.append(f"    (stack not available: {problem})")
+            lines += self._stack_lines(stamp.stack, stamp.probe)
+        return lines
+
+    def _name_frames(self, stack: Stack, probe: str) -> list[str]:
+        frames, problem = stack_lines(stack, probe, self._symbols)
+        lines = [f"    {frame}" for frame in frames]
+        if problem is not None:
+            lines.append(f"    (stack not available: {problem})")
         return lines
 
 
@@ -101,15 +107,18 @@ def stage_label(stage: int, name: str) -> str:
     return f"P{path_of_stage(stage)}:S{stage % 3} ({name})"
 
 
-def _path_lines(echo: Echo, remote: str) -> tuple[str, str]:
-    if echo.direction == TX:
+@lru_cache(maxsize=1024)
+def _path_lines(
+    direction: str, remote: Address, request: Side | None, reply: Side | None
+) -> tuple[str, str]:
+    if direction == TX:
         about = (f"(Request: TX to {remote})", f"(Reply:   RX from {remote})")
     else:
         about = (f"(Request: RX from {remote})", f"(Reply:   TX to {remote})")
     width = max(_PATH_WIDTH, len(about[0]), len(about[1]))
     return (
-        f"Path 1 {about[0]:<{width}}: {_side(echo.request)}",
-        f"Path 2 {about[1]:<{width}}: {_side(echo.reply)}",
+        f"Path 1 {about[0]:<{width}}: {_side(request)}",
+        f"Path 2 {about[1]:<{width}}: {_side(reply)}",
     )
 
 
