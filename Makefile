@@ -26,7 +26,7 @@ msg = @printf '  %-8s %s\n' $(1) $(2);
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: build demo test vm-test dist-test fuzz lint ci deps install uninstall wheel dist btf clean help FORCE
+.PHONY: build demo test vm-test dist-test fuzz bench lint ci deps install uninstall wheel dist btf clean help FORCE
 .DEFAULT_GOAL := build
 
 ## Everyday targets
@@ -57,6 +57,12 @@ dist-test: dist ## the artifacts on minimal hosts: KERNEL as above
 
 ci: ## what a build server calls: build, lint, tests, dist; tells what it skipped
 	tests/tools/ci
+
+bench: ## what it costs, beside bpftrace: KERNEL=bookworm|sid|all|none CONTENDERS=a,b PROGRAMS=1
+	tests/tools/install-deps all bench
+	$(MAKE) --no-print-directory build $(VENV)/dev
+	PYTHONPATH=$(CURDIR):$(CURDIR)/tests/unit $(VPYTHON) tests/bench/bench.py --kernel $(KERNEL) \
+		$(if $(CONTENDERS),--contenders $(CONTENDERS)) $(if $(PROGRAMS),--programs)
 
 lint: $(VENV)/dev build/lint.o ## ruff, mypy --strict, clang with warnings as errors
 	$(VENV)/bin/ruff check --quiet --config tests/ruff.toml $(PYTHON_SOURCES)

@@ -13,6 +13,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ __all__ = ("measure",)
 
 _ECHOES = 100_000
 _TURNS = 9
+_TRACER = [sys.executable, "-m", "icmp_rtt", "--format", "json", "--disable-kernel-stacks"]
+_TRACER += ["--src-ip", LOCAL, "--dst-ip", PEER]
 # As for the native tests: a network and names of namespaces of its own.
 _ISOLATE = 'mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && exec "$@"'
 
@@ -39,39 +42,28 @@ def measure() -> dict[str, Any]:
 def main() -> None:
     rates: dict[str, list[float]] = {"without": [], "with": []}
     with Veth():
-        _flood()
+        start = subprocess.check_output([*_TRACER, "--", "true"]).splitlines()[0]
+        _flood([])
         for _ in range(_TURNS):
-            rates["without"].append(_flood())
-            backend, rate = _traced_flood()
-            rates["with"].append(rate)
+            rates["without"].append(_flood([]))
+            rates["with"].append(_flood([*_TRACER, "--"]))
     medians = {name: statistics.median(turns) for name, turns in rates.items()}
     ratio = medians["with"] / medians["without"]
+    backend = json.loads(start)["backend"]
     print(json.dumps({"backend": backend, **medians, "ratio": ratio, "turns": rates}))
 
 
-def _flood() -> float:
-    """Echoes a second, as ping has it."""
-    command = ["ping", "-q", "-f", "-c", str(_ECHOES), PEER]
-    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    found = re.search(r"(\d+) received.*time (\d+)ms", out)
-    assert found and int(found[1]) == _ECHOES, out
+def _flood(tracer: list[str]) -> float:
+    """Echoes a second, as ping has it, which may be a tracer's command."""
+    with tempfile.TemporaryFile("w+") as said:
+        ping = ["sh", "-c", f"exec ping -q -f -c {_ECHOES} {PEER} >&{said.fileno()}"]
+        subprocess.run(
+            [*tracer, *ping], check=True, stdout=subprocess.DEVNULL, pass_fds=[said.fileno()]
+        )
+        said.seek(0)
+        found = re.search(r"(\d+) received.*time (\d+)ms", said.read())
+    assert found and int(found[1]) == _ECHOES, found
     return _ECHOES * 1000 / int(found[2])
-
-
-def _traced_flood() -> tuple[str, float]:
-    """The tracer's back end, and the rate under it."""
-    command = [sys.executable, "-m", "icmp_rtt", "--format", "json", "--disable-kernel-stacks"]
-    command += ["--src-ip", LOCAL, "--dst-ip", PEER]
-    read, write = os.pipe()
-    # Its own output goes to where a reader that keeps up would be.
-    command[0:0] = ["sh", "-c", f'"$@" | {{ head -n 1 >&{write}; exec cat >/dev/null; }}', "sh"]
-    with subprocess.Popen(command, pass_fds=[write], start_new_session=True) as process:
-        os.close(write)
-        with os.fdopen(read) as start:
-            backend = json.loads(start.readline())["backend"]
-        rate = _flood()
-        os.killpg(process.pid, 2)
-    return backend, rate
 
 
 if __name__ == "__main__":

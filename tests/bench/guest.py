@@ -34,26 +34,23 @@ def main() -> None:
 
 def _contend(name: str) -> Result:
     make = contenders.CONTENDERS[name]
-    print(f"{name}:", end=" ", flush=True)
     try:
-        result = _watch(make(False), {name: name for name in WORK})
+        result = _watch(name, make(False), {name: name for name in WORK})
         if name != "floor":
-            print("with stacks:", end=" ", flush=True)
-            result["work"] |= _watch(make(True), {"match": "match, stacks"})["work"]
+            result["work"] |= _watch(name, make(True), {"match": "match, stacks"})["work"]
     except contenders.Refused as refused:
-        print(f"refused: {refused}", flush=True)
+        print(f"{name} refused: {refused}", flush=True)
         return {"refused": str(refused)}
-    print("done", flush=True)
     return result
 
 
-def _watch(contender: Contender, wanted: dict[str, str]) -> Result:
+def _watch(who: str, contender: Contender, wanted: dict[str, str]) -> Result:
     """Costs of the work, by the name that it is to have in the result."""
     work = {}
     with contender:
         names = programs.names()
         for name, label in wanted.items():
-            print(name, end=" ", flush=True)
+            print(f"{who}: {label}", flush=True)
             rounds = [_round(contender.pid, WORK[name]) for _ in range(ROUNDS)]
             work[label] = {
                 "unit": WORK[name].unit,

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,10 +44,10 @@ def costs(pid: int) -> dict[int, Cost]:
     found = {}
     directory = f"/proc/{pid}/fdinfo"
     for name in os.listdir(directory):
-        with open(f"{directory}/{name}", encoding="ascii") as file:
+        with suppress(FileNotFoundError), open(f"{directory}/{name}", encoding="ascii") as file:
             fields = {key: int(value) for key, value in _FDINFO.findall(file.read())}
-        if "run_time_ns" in fields:  # links tell a prog_id, too
-            found[fields["prog_id"]] = Cost(fields["run_time_ns"], fields["run_cnt"])
+            if "run_time_ns" in fields:  # links tell a prog_id, too
+                found[fields["prog_id"]] = Cost(fields["run_time_ns"], fields["run_cnt"])
     return found
 
 
