@@ -28,6 +28,10 @@ _POLL_MS = 100
 # Reports that are written at once: bounds the memory that a flood takes. Twice as
 # many are beyond what malloc keeps, and mapping it anew each time costs a quarter.
 _BATCH = 64
+# How long echoes may gather after some were reported. The kernel wakes us for the
+# first that comes once all are read: in a flood that would be each of them, at the
+# expense of whom we watch.
+_GATHER_S = 0.005
 
 
 def run(
@@ -195,5 +199,8 @@ class _Watch:
         if end_ns is not None:
             left_ms = (end_ns - time.monotonic_ns()) // 1_000_000 + 1
             wait_ms = max(0, min(_POLL_MS, left_ms))
-        self._reports.take(self._tracer.poll(wait_ms))
+        records = self._tracer.poll(wait_ms)
+        self._reports.take(records)
         self._idle()
+        if 0 < len(records) < _BATCH:
+            time.sleep(_GATHER_S)
