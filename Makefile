@@ -52,7 +52,7 @@ fuzz: build $(VENV)/dev ## fuzz what reads foreign bytes: SECONDS=10 for each ta
 	$(VPYTHON) tests/fuzz/run --seconds=$(SECONDS)
 
 dist-test: dist ## the artifacts on minimal hosts: KERNEL as above
-	tests/tools/install-deps all
+	tests/tools/install-deps all dist
 	$(if $(filter-out all,$(KERNEL)),ICMP_RTT_SUITES='$(KERNEL)') $(VPYTHON) tests/tools/run-tests dist
 
 ci: ## what a build server calls: build, lint, tests, dist; tells what it skipped

@@ -62,7 +62,7 @@ def _watch(who: str, contender: Contender, wanted: dict[str, str]) -> Result:
             }
     return {
         "work": work,
-        "ready_ns": contender.ready_ns,
+        "ready_ms": contender.ready_ms,
         "resident_kib": contender.resident_kib,
         "reports": contender.reports(),
     }

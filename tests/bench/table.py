@@ -40,7 +40,7 @@ def programs(result: Result) -> str:
             unit = part["unit"]
             lines += ["", f"{name}, {work}: {sum(part['units'])} {unit}s"]
             lines += [
-                f"  {each['name']:32} {each['runs']:6.3f} runs a {unit} of"
+                f"  {each['name']:32} {each['runs']:6.3f} runs per {unit} of"
                 f" {each['time_ns'] / each['runs']:9,.1f} instructions"
                 for each in part["programs"]
                 if each["runs"]
@@ -65,8 +65,8 @@ def flood(rates: dict[str, Any]) -> str:
         [
             "",
             f"Flood on this host's kernel, back end {rates['backend']}: echoes a second, medians",
-            _row("without the tracer", [f"{rates['without']:,.0f}"]),
-            _row("with it", [f"{rates['with']:,.0f}"]),
+            _row("without the tracer", [f"{rates['without']:,.0f}", ""]),
+            _row("with it", [f"{rates['with']:,.0f}", ""]),
             _row("ratio", [f"{ratio:.3f}", _verdict(ratio >= 0.9, "0.9 or more")]),
         ]
     )
@@ -93,10 +93,7 @@ def _number(value: float | None) -> str:
 
 
 def _row(title: str, cells: list[str]) -> str:
-    *numbers, last = [title, *cells]
-    head, *rest = numbers
-    return (
-        f"{head:{_TITLE_WIDTH}}"
-        + "".join(f"{cell:>{_WIDTH}}" for cell in rest)
-        + f"  {last:>{_WIDTH}}"
-    )
+    """A line of figures, and a last cell of words."""
+    *numbers, words = cells
+    aligned = "".join(f"{number:>{_WIDTH}}" for number in numbers)
+    return f"{title:{_TITLE_WIDTH}}{aligned}  {words}".rstrip()
