@@ -67,6 +67,11 @@ def _runs(result: Result) -> float:
     return sum(each["runs"] for each in result["work"]["match"]["programs"])
 
 
+def _reports(result: Result) -> float | None:
+    reports: float | None = result["reports"]
+    return reports
+
+
 def _ready_ms(result: Result) -> float | None:
     ready: float | None = result["ready_ms"]
     return ready
@@ -79,6 +84,7 @@ def _resident_mib(result: Result) -> float | None:
 FIGURES = (
     Figure("matching echo", _cost("match"), {"6.1.": 4200}),
     Figure("  program runs for it", _runs, {}),
+    Figure("  reported of 1,000", _reports, {}),
     Figure("  with stacks", _cost("match, stacks"), {}),
     Figure("echo to another address", _cost("other"), {"6.1.": 1700}),
     Figure("TCP packet out", _cost_of_side("tcp", "out"), {"6.1.": 200}),

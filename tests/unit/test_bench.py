@@ -34,6 +34,7 @@ def _contender(**changes):
     return {
         "work": {name: {"units": [1000], "unit": "x", "programs": p} for name, p in work.items()},
         "ready_ms": 250,
+        "reports": 1000,
         "resident_kib": 30 << 10,
         **changes,
     }
