@@ -28,9 +28,8 @@ _POLL_MS = 100
 # Reports that are written at once: bounds the memory that a flood takes. Twice as
 # many are beyond what malloc keeps, and mapping it anew each time costs a quarter.
 _BATCH = 64
-# How long echoes may gather after some were reported. The kernel wakes us for the
-# first that comes once all are read: in a flood that would be each of them, at the
-# expense of whom we watch.
+# How long echoes may gather after some were reported: looking again at once would
+# find one or two of a flood each time, at the expense of whom we watch.
 _GATHER_S = 0.005
 
 
