@@ -94,6 +94,12 @@ def refused_everything(error: LibbpfError) -> RequirementError:
             " CAP_PERFMON (on kernels before 5.11 CAP_SYS_RESOURCE as well)",
             error.log,
         )
+    if "failed to iterate BTF objects" in error.log:
+        return RequirementError(
+            "this kernel lacks bpf_rdonly_cast, which libbpf then looks for in its modules:"
+            " run as root, or give the process CAP_SYS_ADMIN as well",
+            error.log,
+        )
     return RequirementError(f"the BPF object cannot be loaded: {error}", error.log)
 
 
