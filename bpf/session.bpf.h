@@ -258,7 +258,11 @@ static __always_inline void complete_session(struct cpu_state *cpu, __u8 family,
 	emit(cpu, family, key, session, OUTCOME_COMPLETE);
 }
 
-static __always_inline long insert_blank(__u8 family, struct echo_key *key)
+/*
+ * An int: before d7ba4cc900bf ("bpf: return long from bpf_map_ops funcs"), v6.4, the
+ * upper half of what a map operation returns is not that of a negative number.
+ */
+static __always_inline int insert_blank(__u8 family, struct echo_key *key)
 {
 	__u32 zero = 0;
 	void *value = bpf_map_lookup_elem(&blank, &zero);
@@ -275,7 +279,7 @@ static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu
 							    struct echo_key *key)
 {
 	struct icmp_rtt_event *session;
-	long err;
+	int err;
 
 	count(cpu, COUNTER_REQUESTS);
 	err = insert_blank(family, key);
