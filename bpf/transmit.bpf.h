@@ -147,7 +147,8 @@ static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct 
 		return;
 	now = bpf_ktime_get_ns();
 	session = find_echo(family, &key);
-	if (!session)
+	/* One that has left is that of an earlier request with the same key. */
+	if (!session || session->ts_ns[HOOK_XMIT])
 		return;
 	if (!session->side[SIDE_TRANSMIT].pid && !session->side[SIDE_TRANSMIT].comm[0])
 		note_task(session, SIDE_TRANSMIT);
@@ -250,6 +251,8 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 	if (!cpu)
 		return;
 	if (recall(cpu, (__u64)skb, (__u64)sk, family, &key)) {
+		/* The next packet at this address may not have been seen before it comes here. */
+		*(volatile __u64 *)&cpu->transmit[slot_of((__u64)skb)].skb = 0;
 		now = bpf_ktime_get_ns();
 		session = find_session(family, &key);
 	} else {
