@@ -55,7 +55,7 @@ struct arrival {
 	__u8 fragment; /* the first of several: what is put together may be another skb */
 	__u8 slot;     /* its own index */
 	__u16 cpu;
-	__u16 reserved;
+	__u16 sum; /* see sum_without_type() */
 };
 
 struct cpu_state {

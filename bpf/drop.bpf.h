@@ -92,7 +92,7 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 		side = SIDE_RECEIVE;
 		make_key(family, &packet, SIDE_RECEIVE, direction_of(packet.kind, SIDE_RECEIVE),
 			 netns, &key);
-		session = find_echo(family, &key);
+		session = find_receive(family, &key, sum_without_type(&packet));
 		if (!session && packet.kind == PACKET_REQUEST)
 			session = open_dropped(cpu, skb, family, &key);
 	}

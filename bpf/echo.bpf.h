@@ -90,6 +90,20 @@ static __always_inline struct icmp_rtt_event *find_echo(__u8 family, struct echo
 }
 
 /*
+ * The session of a received packet. None for a reply that an earlier request of
+ * the same key was sent.
+ */
+static __always_inline struct icmp_rtt_event *find_receive(__u8 family, struct echo_key *key,
+							   __u16 sum)
+{
+	struct icmp_rtt_event *session = find_echo(family, key);
+
+	if (session && key->direction == DIRECTION_TX && !answers(family, key, session, sum))
+		return NULL;
+	return session;
+}
+
+/*
  * Whether a request at the hook that may open its session is to be followed;
  * counts, by the first thing that does not match, those that are not.
  */

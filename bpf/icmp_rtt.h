@@ -49,6 +49,9 @@ enum icmp_rtt_outcome {
 	OUTCOME_OPEN, /* still under way when the reader took it out of the map */
 	OUTCOME_COMPLETE,
 	OUTCOME_RESTARTED, /* the same key began again */
+	OUTCOME_DUPLICATE, /* no echo: a reply to one that was reported as complete */
+	OUTCOME_LATE,	   /* no echo: a reply to one that was given up or restarted */
+	OUTCOME_AMBIGUOUS, /* set by the reader: complete, but by whose reply isn't known */
 };
 
 /*
@@ -166,7 +169,7 @@ struct icmp_rtt_event {
 	__u8 error_code;
 	__u8 drop_hook; /* last hook that had seen the packet; HOOK_COUNT: none had */
 	__u8 drop_side; /* 1 + enum icmp_rtt_side_index; 0: no drop seen */
-	__u8 reserved[2];
+	__u16 sum; /* of the request that we send: see sum_without_type() */
 	__u32 netns;	   /* inode number */
 	__u32 drop_reason; /* enum skb_drop_reason of the running kernel; 0: none given */
 	__u64 drop_ip; /* kernel address */

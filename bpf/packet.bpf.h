@@ -66,6 +66,7 @@ struct packet {
 	__u32 daddr[4];
 	__u16 id;
 	__u16 seq;
+	__be16 checksum;
 	__u8 kind;
 	__u8 type;
 	__u8 code;
@@ -199,6 +200,7 @@ static __always_inline void parse_icmp(struct header *header, __u32 offset,
 
 		icmp.type = cast->type;
 		icmp.code = cast->code;
+		icmp.checksum = cast->checksum;
 		icmp.un.echo.id = cast->un.echo.id;
 		icmp.un.echo.sequence = cast->un.echo.sequence;
 	} else if (bpf_probe_read_kernel(&icmp, sizeof(icmp), header->at + offset)) {
@@ -206,6 +208,7 @@ static __always_inline void parse_icmp(struct header *header, __u32 offset,
 	}
 	packet->type = icmp.type;
 	packet->code = icmp.code;
+	packet->checksum = icmp.checksum;
 	packet->id = bpf_ntohs(icmp.un.echo.id);
 	packet->seq = bpf_ntohs(icmp.un.echo.sequence);
 	packet->kind = header->family == FAMILY_IPV4 ? kind_of_v4(icmp.type) :
@@ -286,10 +289,23 @@ static __always_inline void parse_v4_copied(struct header *header, struct packet
 	}
 	packet->type = raw.type;
 	packet->code = raw.code;
+	packet->checksum = raw.checksum;
 	packet->id = bpf_ntohs(raw.echo_id);
 	packet->seq = bpf_ntohs(raw.echo_sequence);
 	packet->kind = kind_of_v4(raw.type);
 	packet->inner = sizeof(raw);
+}
+
+/*
+ * The sum that an ICMP message's checksum covers, less its type: the same for a
+ * request and for its reply, and another one for a request with other data.
+ */
+static __always_inline __u16 sum_without_type(const struct packet *packet)
+{
+	__u32 sum = (__u16)~bpf_ntohs(packet->checksum) + (__u16)~(packet->type << 8);
+
+	sum = (sum & 0xFFFF) + (sum >> 16);
+	return sum == 0xFFFF ? 0 : sum;
 }
 
 /* Steps over one extension header at @offset; false when it ends the search. */

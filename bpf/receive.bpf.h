@@ -137,7 +137,7 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 		/* Behind NAT it may still be one of ours: icmp_rcv will tell. */
 		if (!addresses_match(family, &arrival->key))
 			return;
-		session = find_echo(family, &arrival->key);
+		session = find_receive(family, &arrival->key, arrival->sum);
 	}
 	if (!session)
 		return;
@@ -218,6 +218,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	}
 	arrival->since_ns = now;
 	arrival->key = key;
+	arrival->sum = sum_without_type(&packet);
 	arrival->dev = (__u64)dev;
 	arrival->ip_rcv_ns = 0;
 	arrival->stray = !device_wanted(dev, key.netns, TYPED_TRACEPOINT);
@@ -264,7 +265,7 @@ static __always_inline void on_other_device(struct sk_buff *skb, struct arrival 
 	}
 	if (!addresses_match(family, &arrival->key))
 		return;
-	session = find_echo(family, &arrival->key);
+	session = find_receive(family, &arrival->key, arrival->sum);
 	if (!session)
 		return;
 	adopt(session, arrival, wanted);
@@ -315,7 +316,7 @@ static __always_inline void on_ip_rcv(void *ctx, struct sk_buff *skb, const int 
 		return;
 	make_key(family, &packet, SIDE_RECEIVE, DIRECTION_TX,
 		 netns_of_device(GET(typed, skb, dev), typed), &key);
-	session = find_echo(family, &key);
+	session = find_receive(family, &key, sum_without_type(&packet));
 	if (session)
 		stamp(ctx, session, HOOK_IP_RCV, probe, (__u64)skb, bpf_ktime_get_ns());
 }
@@ -401,36 +402,48 @@ static __always_inline void on_error(struct cpu_state *cpu, struct header *heade
 	session->error_ts_ns = bpf_ktime_get_ns();
 }
 
-/* A reply whose echo isn't under way: a second one, a late one, or a stray. */
+/*
+ * A reply whose echo isn't under way: a second one, a late one, or a stray. One
+ * that belongs to a reported echo is noted.
+ */
 static __always_inline void on_unmatched(struct cpu_state *cpu, __u8 family,
-					 struct echo_key *key)
+					 struct echo_key *key, const int probe, __u64 skb,
+					 __u64 now)
 {
 	struct echo_key any = *key;
+	__u64 completed;
 
 	any_remote(&any);
-	if (completed_recently(family, key) || completed_recently(family, &any))
+	completed = find_completed(family, key);
+	if (!completed)
+		completed = find_completed(family, &any);
+	if (completed) {
 		count(cpu, COUNTER_DUPLICATE_REPLIES);
-	else if (bpf_map_lookup_elem(&given_up, key) || bpf_map_lookup_elem(&given_up, &any))
+		if (completed & 1)
+			emit_reply(family, key, OUTCOME_DUPLICATE, HOOK_ICMP_RCV, probe, skb, now);
+	} else if (bpf_map_lookup_elem(&given_up, key) || bpf_map_lookup_elem(&given_up, &any)) {
 		count(cpu, COUNTER_LATE_REPLIES);
-	else
+		emit_reply(family, key, OUTCOME_LATE, HOOK_ICMP_RCV, probe, skb, now);
+	} else {
 		count(cpu, COUNTER_UNMATCHED_REPLIES);
+	}
 }
 
 /* A session that its packet's delivery opens or finds; NULL, and counted, if there is none. */
 static __always_inline struct icmp_rtt_event *
-session_at_icmp(struct cpu_state *cpu, struct sk_buff *skb, __u8 family, __u8 kind,
-		struct echo_key *key)
+session_at_icmp(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
+		const struct packet *packet, struct echo_key *key, const int probe, __u64 now)
 {
 	struct icmp_rtt_event *session;
 
-	if (kind == PACKET_REQUEST)
+	if (packet->kind == PACKET_REQUEST)
 		return request_wanted(cpu, family, key) ? open_session(cpu, family, key) : NULL;
 	cpu->delivered = (__u64)skb;
 	if (!(config.directions & DIRECTION_TX) || !addresses_match(family, key))
 		return NULL;
-	session = find_echo(family, key);
+	session = find_receive(family, key, sum_without_type(packet));
 	if (!session)
-		on_unmatched(cpu, family, key);
+		on_unmatched(cpu, family, key, probe, (__u64)skb, now);
 	return session;
 }
 
@@ -498,7 +511,7 @@ static __always_inline void on_icmp_rcv(void *ctx, struct sk_buff *skb, const in
 	if (is_self_test(key.netns, probe))
 		return;
 	now = bpf_ktime_get_ns();
-	session = session_at_icmp(cpu, skb, family, packet.kind, &key);
+	session = session_at_icmp(cpu, skb, family, &packet, &key, probe, now);
 	if (!session)
 		return;
 	wanted = device_wanted(dev, key.netns, typed);

@@ -36,8 +36,8 @@ struct {
 } sessions_v6 SEC(".maps");
 
 /*
- * A zeroed session to insert. Key: 0. Never written: the value is too large
- * for the stack of a program.
+ * A zeroed session to insert, or record to fill. Key: 0. Never written: the
+ * value is too large for the stack of a program.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -68,25 +68,28 @@ struct {
 } fired SEC(".maps");
 
 /*
- * Echoes that the reader gave up, so that a late reply is told from a stray
- * one. Key: struct echo_key, zero-filled for IPv4; value: unused. Inserted by
- * the reader, deleted by nobody; full: the least recent goes.
+ * Echoes that the reader gave up, and those of ours that began again, so that a
+ * late reply is told from a stray one. Key: struct echo_key, zero-filled for
+ * IPv4; value: the request's sum. Inserted by the reader and by open_session,
+ * deleted by nobody; full: the least recent goes.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
 	__type(key, struct echo_key);
-	__type(value, __u8);
+	__type(value, __u16);
 } given_up SEC(".maps");
 
 #define WAKEUP_BYTES (256 * 1024)
 
 #define RECENT_SLOTS 16384
+#define FINGERPRINT_SHIFT 17
 
 /*
  * Fingerprints of echoes that completed, so that a second reply is told from
- * a stray one. Key: low bits of the fingerprint; value: the fingerprint.
- * Written by close_session; a later echo in the same slot replaces it.
+ * a stray one. Key: low bits of the fingerprint; value: the fingerprint, the
+ * request's sum in bits 1 to 16, and bit 0, set for an echo that was reported.
+ * Written by remember_completed; a later echo in the same slot replaces it.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -127,26 +130,48 @@ static __always_inline __u64 fingerprint(__u8 family, const struct echo_key *key
 		}
 	}
 	hash *= odd;
-	return (hash ^ hash >> 32) | 1;
+	return (hash ^ hash >> 32) >> FINGERPRINT_SHIFT << FINGERPRINT_SHIFT;
 }
 
-static __always_inline void remember_completed(__u8 family, const struct echo_key *key)
+static __always_inline void remember_completed(__u8 family, const struct echo_key *key,
+					       __u16 sum, const bool reported)
 {
 	__u64 hash = fingerprint(family, key);
-	__u32 slot = hash >> 1 & (RECENT_SLOTS - 1);
+	__u32 slot = hash >> FINGERPRINT_SHIFT & (RECENT_SLOTS - 1);
 	__u64 *known = bpf_map_lookup_elem(&recent, &slot);
 
 	if (known)
-		*known = hash;
+		*known = hash | (__u64)sum << 1 | reported;
 }
 
-static __always_inline bool completed_recently(__u8 family, const struct echo_key *key)
+/* What is known of a completed echo: see the map recent; 0: nothing. */
+static __always_inline __u64 find_completed(__u8 family, const struct echo_key *key)
 {
 	__u64 hash = fingerprint(family, key);
-	__u32 slot = hash >> 1 & (RECENT_SLOTS - 1);
+	__u32 slot = hash >> FINGERPRINT_SHIFT & (RECENT_SLOTS - 1);
 	__u64 *known = bpf_map_lookup_elem(&recent, &slot);
 
-	return known && *known == hash;
+	return known && *known >> FINGERPRINT_SHIFT == hash >> FINGERPRINT_SHIFT ? *known : 0;
+}
+
+/*
+ * Whether a reply with @sum answers the session's request, and not an earlier
+ * one of the same key. Some hosts cut a reply's data short, so what fits
+ * neither is taken for the answer.
+ */
+static __always_inline bool answers(__u8 family, const struct echo_key *key,
+				    const struct icmp_rtt_event *session, __u16 sum)
+{
+	__u64 completed;
+	__u16 *earlier;
+
+	if (session->sum == sum)
+		return true;
+	completed = find_completed(family, key);
+	if (completed && (__u16)(completed >> 1) == sum)
+		return false;
+	earlier = bpf_map_lookup_elem(&given_up, key);
+	return !earlier || *earlier != sum;
 }
 
 /* The wire-side hooks saw the echo, but never on the device that was asked for. */
@@ -156,7 +181,8 @@ static __always_inline bool elsewhere(const struct icmp_rtt_event *session)
 	       !session->ts_ns[HOOK_RECV];
 }
 
-static __always_inline void account(struct cpu_state *cpu, __u8 family, const struct echo_key *key, __u8 outcome,
+static __always_inline void account(struct cpu_state *cpu, __u8 family,
+				    const struct echo_key *key, __u16 sum, __u8 outcome,
 				    const bool lost)
 {
 	if (outcome == OUTCOME_RESTARTED) {
@@ -167,7 +193,7 @@ static __always_inline void account(struct cpu_state *cpu, __u8 family, const st
 	}
 	count(cpu, COUNTER_COMPLETE);
 	count(cpu, lost ? COUNTER_EVENTS_LOST : COUNTER_REPORTED);
-	remember_completed(family, key);
+	remember_completed(family, key, sum, !lost);
 }
 
 /*
@@ -189,6 +215,7 @@ static __always_inline void emit(struct cpu_state *cpu, __u8 family, struct echo
 				 struct icmp_rtt_event *session, __u8 outcome)
 {
 	struct icmp_rtt_event *record;
+	__u16 sum = session->sum;
 
 	if (config.stacks)
 		record = bpf_ringbuf_reserve(&events, EVENT_FULL_SIZE, 0);
@@ -196,7 +223,7 @@ static __always_inline void emit(struct cpu_state *cpu, __u8 family, struct echo
 		record = bpf_ringbuf_reserve(&events, EVENT_BASE_SIZE, 0);
 	if (!record) {
 		if (!delete_session(family, key))
-			account(cpu, family, key, outcome, true);
+			account(cpu, family, key, sum, outcome, true);
 		return;
 	}
 	if (config.stacks)
@@ -208,20 +235,23 @@ static __always_inline void emit(struct cpu_state *cpu, __u8 family, struct echo
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 		return;
 	}
-	account(cpu, family, key, outcome, false);
+	account(cpu, family, key, sum, outcome, false);
 	bpf_ringbuf_submit(record, wakeup());
 }
 
 /* Ends a session that is not to be reported. */
 static __always_inline void discard(struct cpu_state *cpu, __u8 family, struct echo_key *key,
+				    const struct icmp_rtt_event *session,
 				    enum icmp_rtt_counter why)
 {
+	__u16 sum = session->sum;
+
 	if (delete_session(family, key))
 		return;
 	if (why != COUNTER_OTHER_INTERFACE)
 		count(cpu, COUNTER_COMPLETE);
 	count(cpu, why);
-	remember_completed(family, key);
+	remember_completed(family, key, sum, false);
 }
 
 static __always_inline __u64 first_stamp(const struct icmp_rtt_event *session, __u32 first)
@@ -240,18 +270,18 @@ static __always_inline void complete_session(struct cpu_state *cpu, __u8 family,
 
 	count(cpu, COUNTER_REPLIES);
 	if (elsewhere(session)) {
-		discard(cpu, family, key, COUNTER_OTHER_INTERFACE);
+		discard(cpu, family, key, session, COUNTER_OTHER_INTERFACE);
 		return;
 	}
 	if (config.only_incomplete) {
-		discard(cpu, family, key, COUNTER_UNASKED);
+		discard(cpu, family, key, session, COUNTER_UNASKED);
 		return;
 	}
 	if (config.min_rtt_ns) {
 		start = first_stamp(session, key->direction == DIRECTION_TX ? HOOK_SEND :
 									      HOOK_RECV);
 		if (now - start < config.min_rtt_ns) {
-			discard(cpu, family, key, COUNTER_BELOW_THRESHOLD);
+			discard(cpu, family, key, session, COUNTER_BELOW_THRESHOLD);
 			return;
 		}
 	}
@@ -274,6 +304,36 @@ static __always_inline int insert_blank(__u8 family, struct echo_key *key)
 	return bpf_map_update_elem(&sessions_v6, key, value, BPF_NOEXIST);
 }
 
+static __always_inline void put_key(struct icmp_rtt_event *event, __u8 family,
+				    const struct echo_key *key)
+{
+	event->family = family;
+	event->direction = key->direction;
+	event->id = key->id;
+	event->seq = key->seq;
+	event->netns = key->netns;
+	event->local[0] = key->local;
+	event->remote[0] = key->remote;
+	if (family == FAMILY_IPV6) {
+		__builtin_memcpy(&event->local[1], key->local_rest, sizeof(key->local_rest));
+		__builtin_memcpy(&event->remote[1], key->remote_rest, sizeof(key->remote_rest));
+	}
+}
+
+/* Ends the session of a request that was sent again. */
+static __always_inline void restart(struct cpu_state *cpu, __u8 family, struct echo_key *key,
+				    struct icmp_rtt_event *session)
+{
+	__u16 sum = session->sum;
+
+	if (key->direction == DIRECTION_TX)
+		bpf_map_update_elem(&given_up, key, &sum, BPF_ANY);
+	if (elsewhere(session))
+		discard(cpu, family, key, session, COUNTER_OTHER_INTERFACE);
+	else
+		emit(cpu, family, key, session, OUTCOME_RESTARTED);
+}
+
 /* A new session; one that was under way under the same key ends first. */
 static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu, __u8 family,
 							    struct echo_key *key)
@@ -285,10 +345,8 @@ static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu
 	err = insert_blank(family, key);
 	if (err == -EEXIST) {
 		session = find_session(family, key);
-		if (session && elsewhere(session))
-			discard(cpu, family, key, COUNTER_OTHER_INTERFACE);
-		else if (session)
-			emit(cpu, family, key, session, OUTCOME_RESTARTED);
+		if (session)
+			restart(cpu, family, key, session);
 		err = insert_blank(family, key);
 	}
 	session = err ? NULL : find_session(family, key);
@@ -296,19 +354,40 @@ static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu
 		count(cpu, COUNTER_REFUSED);
 		return NULL;
 	}
-	session->family = family;
-	session->direction = key->direction;
-	session->id = key->id;
-	session->seq = key->seq;
-	session->netns = key->netns;
-	session->local[0] = key->local;
-	session->remote[0] = key->remote;
-	if (family == FAMILY_IPV6) {
-		__builtin_memcpy(&session->local[1], key->local_rest, sizeof(key->local_rest));
-		__builtin_memcpy(&session->remote[1], key->remote_rest,
-				 sizeof(key->remote_rest));
-	}
+	put_key(session, family, key);
 	return session;
+}
+
+/*
+ * Tells the reader of a reply that ends no session. A note is not worth a
+ * warning: where the ring buffer is full it is left out, the counters have it.
+ */
+static __always_inline void emit_reply(__u8 family, const struct echo_key *key, __u8 outcome,
+				       const int hook, const int probe, __u64 skb, __u64 now)
+{
+	__u32 zero = 0;
+	struct icmp_rtt_event *blank_event = bpf_map_lookup_elem(&blank, &zero);
+	struct icmp_rtt_event *record;
+
+	if (!blank_event)
+		return;
+	if (config.stacks)
+		record = bpf_ringbuf_reserve(&events, EVENT_FULL_SIZE, 0);
+	else
+		record = bpf_ringbuf_reserve(&events, EVENT_BASE_SIZE, 0);
+	if (!record)
+		return;
+	if (config.stacks)
+		bpf_probe_read_kernel(record, EVENT_FULL_SIZE, blank_event);
+	else
+		bpf_probe_read_kernel(record, EVENT_BASE_SIZE, blank_event);
+	put_key(record, family, key);
+	record->outcome = outcome;
+	record->skb[hook] = skb;
+	record->cpu[hook] = bpf_get_smp_processor_id();
+	record->probe[hook] = probe;
+	record->ts_ns[hook] = now;
+	bpf_ringbuf_submit(record, wakeup());
 }
 
 #endif

@@ -15,6 +15,7 @@
  */
 static __always_inline struct icmp_rtt_event *open_transmit(struct cpu_state *cpu, __u8 family,
 							     struct echo_key *key,
+							     const struct packet *packet,
 							     struct sock *sk, const bool typed)
 {
 	struct icmp_rtt_event *session;
@@ -25,13 +26,16 @@ static __always_inline struct icmp_rtt_event *open_transmit(struct cpu_state *cp
 		return NULL;
 	if (!many && sk)
 		many = GET(typed, sk, __sk_common.skc_flags) >> SOCK_BROADCAST_BIT & 1;
-	if (!many)
-		return open_session(cpu, family, key);
-	many_asked = true;
 	exact = *key;
-	any_remote(key);
+	if (many) {
+		many_asked = true;
+		any_remote(key);
+	}
 	session = open_session(cpu, family, key);
-	if (session) {
+	if (!session)
+		return NULL;
+	session->sum = sum_without_type(packet);
+	if (many) {
 		session->remote[0] = exact.remote;
 		for (int i = 0; i < 3; i++)
 			session->remote[i + 1] = exact.remote_rest[i];
@@ -69,7 +73,7 @@ static __always_inline void on_send(void *ctx, struct sk_buff *skb, struct sock 
 		return;
 	now = bpf_ktime_get_ns();
 	if (packet.kind == PACKET_REQUEST)
-		session = open_transmit(cpu, family, &key, sk, typed);
+		session = open_transmit(cpu, family, &key, &packet, sk, typed);
 	else if (addresses_match(family, &key))
 		session = find_session(family, &key);
 	if (!session) {
@@ -178,7 +182,7 @@ open_at_device(struct cpu_state *cpu, struct sk_buff *skb, struct sock *sk,
 	if (session && session->skb[HOOK_XMIT] == (__u64)skb &&
 	    session->side[SIDE_TRANSMIT].ifindex != (__u32)GET(typed, dev, ifindex))
 		return session;
-	session = open_transmit(cpu, family, key, sk, typed);
+	session = open_transmit(cpu, family, key, packet, sk, typed);
 	if (session)
 		note_task(session, SIDE_TRANSMIT);
 	return session;

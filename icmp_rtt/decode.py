@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from icmp_rtt import model
 from icmp_rtt.errors import DecodeError, ObjectError
 from icmp_rtt.model import Drop, Echo, IcmpErrorSeen, Side, Stack, Stamp
+from icmp_rtt.order import Order
 from icmp_rtt.record import RecordLayout
 from icmp_rtt.stages import HOOKS
 
@@ -27,6 +28,13 @@ __all__ = ("Decoder",)
 
 _FAMILIES = {"IPV4": 4, "IPV6": 6}
 _DIRECTIONS = {"TX": model.TX, "RX": model.RX}
+# The other outcomes are those of incomplete echoes.
+_OUTCOMES = {
+    "COMPLETE": model.COMPLETE,
+    "AMBIGUOUS": model.COMPLETE,
+    "DUPLICATE": model.DUPLICATE,
+    "LATE": model.LATE,
+}
 # Enumerators among the probes that are none.
 _NO_PROBES = ("none", "COUNT")
 # Types of an echo's request and reply, by family.
@@ -73,8 +81,11 @@ class Decoder:
     ) -> None:
         self._layout = RecordLayout(btf, stacks)
         self._transmit, self._receive = _values(btf, "side_index", "SIDE_", ("TRANSMIT", "RECEIVE"))
-        self._open, self._complete, self._restarted = _values(
-            btf, "outcome", "OUTCOME_", ("OPEN", "COMPLETE", "RESTARTED")
+        self._open, self._restarted, self._ambiguous = _values(
+            btf, "outcome", "OUTCOME_", ("OPEN", "RESTARTED", "AMBIGUOUS")
+        )
+        self._outcomes = dict(
+            zip(_values(btf, "outcome", "OUTCOME_", _OUTCOMES), _OUTCOMES.values())
         )
         if {self._transmit, self._receive} != {0, 1}:
             raise ObjectError(
@@ -94,6 +105,7 @@ class Decoder:
             for number, function in functions.items()
             if function not in _NO_PROBES
         }
+        self._order = Order()
         self._kinds = self._read_kinds(btf, names)
         self._addresses: dict[tuple[int, bytes], model.Address] = {}
         self._sides: dict[tuple[int, bytes], Side] = {}
@@ -118,16 +130,19 @@ class Decoder:
             raise DecodeError("a record holds no stamp")
         drop = self._drop(kind, values, drop_side) if drop_side else None
         icmp_error = self._icmp_error(kind, values, record) if error_ts_ns else None
+        local, remote = record[layout.local], record[layout.remote]
+        meaning = self._outcomes.get(outcome, model.INCOMPLETE)
+        completed = meaning == model.COMPLETE
         request_type, reply_type = _ICMP_TYPES[kind.family]
         return Echo(
             kind.family,
             kind.direction,
-            self._address(kind.family, record[layout.local]),
-            self._address(kind.family, record[layout.remote]),
+            self._address(kind.family, local),
+            self._address(kind.family, remote),
             id_,
             seq,
             netns,
-            model.COMPLETE if outcome == self._complete else model.INCOMPLETE,
+            meaning,
             self._reason(kind, outcome, drop, icmp_error),
             self._side(record[kind.request_side], request_type) if stamps[0].path == 1 else None,
             self._side(record[kind.reply_side], reply_type) if stamps[-1].path == 2 else None,
@@ -135,6 +150,11 @@ class Decoder:
             drop,
             icmp_error,
             kind.names,
+            outcome == self._ambiguous,
+            completed
+            and self._order.was_overtaken(
+                (id_, netns, direction, local, remote), stamps[0].ts_ns, stamps[-1].ts_ns
+            ),
         )
 
     def _stamps(self, kind: _Kind, values: Values) -> tuple[Stamp, ...]:
@@ -172,7 +192,7 @@ class Decoder:
         drop: Drop | None,
         icmp_error: IcmpErrorSeen | None,
     ) -> str | None:
-        if outcome == self._complete:
+        if outcome in self._outcomes:
             return None
         if outcome == self._restarted:
             return model.RESTARTED

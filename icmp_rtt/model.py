@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 __all__ = (
     "COMPLETE",
     "DROPPED",
+    "DUPLICATE",
     "ICMP_ERROR",
     "INCOMPLETE",
+    "LATE",
     "NO_REPLY",
     "NO_REPLY_SENT",
     "RESTARTED",
@@ -49,6 +51,9 @@ RX = "rx"
 # Outcomes of an echo, and the reasons for an incomplete one.
 COMPLETE = "complete"
 INCOMPLETE = "incomplete"
+# No echo, but a reply to one that was reported already.
+DUPLICATE = "duplicate"
+LATE = "late"
 RESTARTED = "restarted"
 ICMP_ERROR = "icmp error"
 DROPPED = "dropped"
@@ -131,7 +136,11 @@ class Segment(NamedTuple):
 
 
 class Echo(NamedTuple):
-    """One ICMP echo request with its reply, or with what is known of its end."""
+    """One ICMP echo request with its reply, or with what is known of its end.
+
+    Or, by its outcome, a further reply to a reported one: then there is one stamp,
+    and ``remote`` is who sent it.
+    """
 
     family: int  # 4 or 6
     direction: str
@@ -148,6 +157,10 @@ class Echo(NamedTuple):
     drop: Drop | None
     icmp_error: IcmpErrorSeen | None
     names: tuple[str, ...]  # canonical name of each of the six stages
+    # Whether the reply may be that to an earlier request with the same id, sequence and data.
+    ambiguous: bool = False
+    # Whether the reply came after that to a request which was sent later.
+    reordered: bool = False
 
     @property
     def times_ns(self) -> list[int | None]:
@@ -175,6 +188,8 @@ class Echo(NamedTuple):
     @property
     def inter_path_ns(self) -> int | None:
         """From the request's last stage to the reply's first."""
+        if self.ambiguous:
+            return None
         return self._elapsed_ns(2, 3)
 
     @property
@@ -185,7 +200,7 @@ class Echo(NamedTuple):
     @property
     def rtt_ns(self) -> int | None:
         """From the first stamp of a complete echo to its last: see ``rtt_from_stage``."""
-        if self.outcome != COMPLETE or len(self.stamps) < 2:
+        if self.outcome != COMPLETE or self.ambiguous or len(self.stamps) < 2:
             return None
         return self.stamps[-1].ts_ns - self.stamps[0].ts_ns
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Values = tuple[Any, ...]
 
-__all__ = ("RecordLayout",)
+__all__ = ("RecordLayout", "bytes_of")
 
 # Members of struct icmp_rtt_event by what is taken at once, in this order.
 _FIXED = ("family", "direction", "outcome", "id", "seq", "netns", "drop_side", "error_ts_ns")
@@ -97,9 +97,9 @@ class RecordLayout:
         self.ts_ns, self.skb, self.cpu, self.probe = (
             numbers(name, "[0]", self.hooks) for name in _BY_HOOK
         )
-        self.local = _bytes_of(event, "local")
-        self.remote = _bytes_of(event, "remote")
-        self.error_from = _bytes_of(event, "error_from")
+        self.local = bytes_of(event, "local")
+        self.remote = bytes_of(event, "remote")
+        self.error_from = bytes_of(event, "error_from")
         self._read_sides(event)
         self.address_size = fields["stack"].size
         self.stack_bytes = numbers(_FIRST_OF_STACKS, "[0]", self.hooks) if stacks else slice(0)
@@ -142,6 +142,7 @@ def _picker(where: dict[str, int], names: tuple[str, ...]) -> Callable[[Values],
     return itemgetter(*[where[name] for name in names])
 
 
-def _bytes_of(event: StructLayout, name: str) -> slice:
+def bytes_of(event: StructLayout, name: str) -> slice:
+    """Where the bytes of member ``name`` lie in ``event``."""
     field = event.fields[name]
     return slice(field.offset, field.offset + field.size * field.elements)

@@ -8,7 +8,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from icmp_rtt.model import COMPLETE
+from icmp_rtt.model import COMPLETE, DUPLICATE, LATE
 from icmp_rtt.report.summary import loss_warnings
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class _Reports:
         self._decode = tracer.decoder.echo
         self._count = options.max_echoes
         self._reported = 0
+        self._reordered = 0
         self._surplus = 0  # complete echoes that came after the last one asked for
         self._json = options.format == "json"
         self._render = self._begin(tracer, options)
@@ -90,19 +91,28 @@ class _Reports:
 
     def take(self, records: Sequence[bytes]) -> None:
         """Report what ``records`` hold."""
-        room = len(records) if self._count is None else self._count - self._reported
         decode, render = self._decode, self._render
-        for begin in range(0, min(room, len(records)), _BATCH):
-            batch = records[begin : min(begin + _BATCH, room)]
-            self._write("".join([render(decode(record)) for record in batch]))
-            self._reported += len(batch)
-        self._surplus += sum(decode(record).outcome == COMPLETE for record in records[room:])
+        for begin in range(0, len(records), _BATCH):
+            reports = []
+            for record in records[begin : begin + _BATCH]:
+                echo = decode(record)
+                if self.full:
+                    self._surplus += echo.outcome == COMPLETE
+                    continue
+                reports.append(render(echo))
+                if echo.outcome not in (DUPLICATE, LATE):
+                    self._reported += 1
+                    self._reordered += echo.reordered
+            if reports:
+                self._write("".join(reports))
 
     def end(self, counters: dict[str, int | None]) -> None:
         """Write the summary; what --count kept from being reported is not called reported."""
         if self._count is not None and "reported" in counters:
             counters["reported"] = (counters["reported"] or 0) - self._surplus
             counters["beyond_count"] = self._surplus
+        if "replies" in counters:
+            counters["reordered_replies"] = self._reordered
         if self._json:
             from icmp_rtt.report.jsonl import summary_line
 

@@ -23,7 +23,9 @@ from icmp_rtt.kernel.symbols import Symbols
 from icmp_rtt.loader import Loader, object_path, words
 from icmp_rtt.model import PlannedProbe, Start
 from icmp_rtt.privileges import check_privileges, give_up_privileges
+from icmp_rtt.record import bytes_of
 from icmp_rtt.survey import refused_everything, survey
+from icmp_rtt.unanswered import Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,6 +110,7 @@ class Tracer:
         """Records of echoes that ended, then sessions past --timeout, waiting if there are none."""
         records = self._ring.poll(timeout_ms)
         now_ns = time.monotonic_ns()
+        records = [self._unanswered.checked(record, now_ns) for record in records]
         if now_ns - self._swept_ns >= min(_SWEEP_NS, self._options.timeout_ns // 4):
             self._swept_ns = now_ns
             records += self._give_up(now_ns)
@@ -123,8 +126,9 @@ class Tracer:
         for link in self._links.values():
             link.close()
         records: list[bytes] = []
+        now_ns = time.monotonic_ns()
         while more := self._ring.consume():
-            records += more
+            records += [self._unanswered.checked(record, now_ns) for record in more]
         self._leave_in_flight()
         return records
 
@@ -174,6 +178,7 @@ class Tracer:
         }
         self._layout(loader)
         self.decoder = Decoder(loader.btf, stages.NAMES, plan.labels, options.stacks)
+        self._unanswered = Unanswered(loader.btf)
         self.start = self._describe(plan)
 
     def _namespace(self) -> tuple[int, int]:
@@ -224,12 +229,13 @@ class Tracer:
     # --------------------------------------------------------- sessions
 
     def _layout(self, loader: Loader) -> None:
-        event = loader.btf.struct("icmp_rtt_event").fields
-        stamps, hooks = event["ts_ns"], loader.btf.enum("icmp_rtt_hook")
+        event = loader.btf.struct("icmp_rtt_event")
+        stamps, hooks = event.fields["ts_ns"], loader.btf.enum("icmp_rtt_hook")
         self._stamps = struct.Struct(f"={stamps.elements}Q")
         self._stamps_at = stamps.offset
         self._wire_side = (hooks["HOOK_XMIT"], hooks["HOOK_RECV"])
-        self._other_at = event["other_interface"].offset
+        self._other_at = event.fields["other_interface"].offset
+        self._sum = bytes_of(event, "sum")
         self._arrivals = Arrivals(loader.btf, self._loaded.maps["cpus"])
         self._counter_names = [
             name.partition("_")[2].lower()
@@ -253,11 +259,12 @@ class Tracer:
                 stamps = [ts for ts in self._stamps.unpack_from(value, self._stamps_at) if ts]
                 if not stamps or min(stamps) > oldest_ns or not sessions.delete(key):
                     continue
-                given_up_keys.update(key.ljust(given_up_keys.key_size, b"\0"), b"\1")
+                given_up_keys.update(key.ljust(given_up_keys.key_size, b"\0"), value[self._sum])
                 if self._is_elsewhere(value):
                     self._elsewhere += 1
                 else:
                     self._expired += 1
+                    self._unanswered.given_up(value, now_ns)
                     given_up.append((min(stamps), self._arrivals.add(value)))
         return [value for _, value in sorted(given_up, key=lambda pair: pair[0])]
 

@@ -14,7 +14,7 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from icmp_rtt.model import COMPLETE, stage_of_hook
+from icmp_rtt.model import COMPLETE, DUPLICATE, LATE, stage_of_hook
 from icmp_rtt.report.escape import decoded
 from icmp_rtt.report.frames import stack_lines
 from icmp_rtt.report.start import directions
@@ -53,6 +53,8 @@ class JsonLines:
     def echo(self, echo: Echo) -> str:
         """The line of one echo, line feed included."""
         when = _utc(echo.stamps[0].ts_ns + self._clock_offset_ns)
+        if echo.outcome in (DUPLICATE, LATE):
+            return _reply_line(echo, when)
         stages = ", ".join(
             [
                 f'{_stage_head(stage, path, name, probe)}{ts_ns}, "cpu": {cpu},'
@@ -76,9 +78,10 @@ class JsonLines:
         return f', "stack": null, "stack_error": {_encode(problem)}'
 
     def _end(self, echo: Echo) -> str:
-        """What a complete echo has no use for."""
+        """What most complete echoes have no use for."""
         if echo.outcome == COMPLETE:
-            return ""
+            ambiguous = ', "ambiguous": true' if echo.ambiguous else ""
+            return f'{ambiguous}, "reordered": true' if echo.reordered else ambiguous
         drop = None if echo.drop is None else self._drop(echo.drop)
         error = None if echo.icmp_error is None else _icmp_error(echo.icmp_error)
         return (
@@ -128,6 +131,23 @@ def start_line(start: Start, options: Options) -> str:
 def summary_line(counters: Mapping[str, int | None]) -> str:
     """The closing line of a run."""
     return _encode({"type": "summary", "counters": dict(counters)}) + "\n"
+
+
+def _reply_line(echo: Echo, when: str) -> str:
+    """The line of a further reply to a reported echo."""
+    line = {
+        "type": "reply",
+        "time": when,
+        "ts_ns": echo.first_ts_ns,
+        "what": echo.outcome,
+        "direction": echo.direction,
+        "src": str(echo.local),
+        "dst": str(echo.remote),
+        "id": echo.id,
+        "seq": echo.seq,
+        "netns": echo.netns,
+    }
+    return f"{_encode(line)}\n"
 
 
 def _figures(echo: Echo) -> str:

@@ -7,10 +7,10 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from icmp_rtt.model import STAGE_COUNT, TX, path_of_stage
+from icmp_rtt.model import DUPLICATE, LATE, STAGE_COUNT, TX, path_of_stage
 from icmp_rtt.report.escape import printable
 from icmp_rtt.report.frames import stack_lines
-from icmp_rtt.report.verdict import verdict
+from icmp_rtt.report.verdict import AMBIGUOUS, REORDERED, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +53,8 @@ class TextReport:
 
     def echo(self, echo: Echo) -> str:
         """The report of one echo, with a blank line before and a line feed at the end."""
+        if echo.outcome in (DUPLICATE, LATE):
+            return self._reply(echo)
         lines = ["", RULER, *self._head(echo), ""]
         lines += _pointers(echo)
         lines += _latencies(echo, 1, echo.path1_ns)
@@ -63,6 +65,12 @@ class TextReport:
         lines += self._stacks(echo)
         lines += [RULER, ""]
         return "\n".join(lines)
+
+    def _reply(self, echo: Echo) -> str:
+        """One line on a further reply to a reported echo."""
+        when = _local_time(echo.first_ts_ns + self._clock_offset_ns)
+        ends = f"from {_address(echo.remote)} to {_address(echo.local)}"
+        return f"\nNote: {when}: {echo.outcome} reply {ends} (ID: {echo.id}, Seq: {echo.seq})\n"
 
     def _head(self, echo: Echo) -> list[str]:
         local, remote = _address(echo.local), _address(echo.remote)
@@ -76,6 +84,10 @@ class TextReport:
         if echo.reason is not None:
             words = verdict(echo, self._symbols, self._drop_reason, self._timeout_ns)
             lines.append(f"Verdict: {words}")
+        if echo.ambiguous:
+            lines.append(f"Note: {AMBIGUOUS}")
+        if echo.reordered:
+            lines.append(f"Note: {REORDERED}")
         return lines
 
     def _stacks(self, echo: Echo) -> list[str]:

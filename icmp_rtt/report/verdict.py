@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from icmp_rtt.model import Drop, Echo, IcmpErrorSeen, Side
     from icmp_rtt.report.frames import Symbols
 
-__all__ = ("drop_location", "drop_reason_name", "verdict")
+__all__ = ("AMBIGUOUS", "REORDERED", "drop_location", "drop_reason_name", "verdict")
+
+AMBIGUOUS = (
+    "an earlier request with the same id, sequence and data was not answered;"
+    " this reply may be that one's, so the round trip time is not known"
+)
+REORDERED = "a request that was sent later was answered before this one"
 
 _ERROR_NAMES = {
     4: {

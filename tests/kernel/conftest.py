@@ -53,6 +53,7 @@ class Run:
         self.start = next((line for line in lines if line["type"] == "start"), None)
         echoes = (line for line in lines if line["type"] == "echo")
         self.echoes = sorted(echoes, key=lambda echo: echo["stages"][0]["ts_ns"])
+        self.replies = [line for line in lines if line["type"] == "reply"]
         self.counters = next((line["counters"] for line in lines if line["type"] == "summary"), {})
 
     @property

@@ -126,6 +126,33 @@ def test_complete_has_no_reason():
     assert (echo.outcome, echo.reason) == ("complete", None)
 
 
+def test_ambiguous_reply():
+    """Whose reply it is is not known, so neither is anything that spans both paths."""
+    echo = decode(outcome=number("OUTCOME_AMBIGUOUS"))
+    assert (echo.outcome, echo.reason, echo.ambiguous) == ("complete", None, True)
+    assert (echo.rtt_ns, echo.inter_path_ns) == (None, None)
+    assert None not in (echo.path1_ns, echo.path2_ns)
+
+
+def test_reordered():
+    """Of two requests that cross, the one that is sent first and answered last is told."""
+    decode_next, base, order = decoder().echo, BASE_NS + 1_000_000_000, []
+    for seq, sent_ns, answered_ns in ((2, 10, 20), (1, 5, 30), (0, 1, 15), (3, 40, 50)):
+        times = {"ts_ns[0]": base + sent_ns, "ts_ns[5]": base + answered_ns}
+        order.append(decode_next(record(hooks=(0, 5), seq=seq, extra=times)).reordered)
+    assert order == [False, True, False, False]
+    late = {"ts_ns[0]": base + 2, "ts_ns[5]": base + 60}
+    assert not decode_next(record(hooks=(0, 5), id=9, extra=late)).reordered
+    assert decode_next(record(hooks=(0, 5), extra=late)).reordered
+
+
+@pytest.mark.parametrize("outcome", ["duplicate", "late"])
+def test_further_reply(outcome):
+    """A reply to an echo that was reported has its own time, and no request."""
+    echo = decode(hooks=(5,), outcome=number(f"OUTCOME_{outcome.upper()}"))
+    assert (echo.outcome, echo.reason, echo.request, echo.rtt_ns) == (outcome, None, None, None)
+
+
 @pytest.mark.parametrize(
     ("direction", "side", "hook", "path", "stage"),
     [

@@ -82,6 +82,39 @@ def test_stages_not_seen():
     assert [line[name] for name in figures] == [None, 1000000, None, 1000000, 2, 3]
 
 
+def test_ambiguous_echo():
+    """An echo whose reply may be another's has no round trip time, and says so."""
+    assert "ambiguous" not in line_of(guide_echo())
+    line = line_of(guide_echo(ambiguous=True))
+    assert (line["outcome"], line["ambiguous"]) == ("complete", True)
+    figures = ("path1_ns", "inter_path_ns", "path2_ns", "rtt_ns", "rtt_from_stage", "rtt_to_stage")
+    assert [line[name] for name in figures] == [35801, None, 12690, None, None, None]
+
+
+def test_reordered_echo():
+    """A reply that was overtaken says so."""
+    assert "reordered" not in line_of(guide_echo())
+    assert line_of(guide_echo(reordered=True))["reordered"] is True
+
+
+def test_further_reply():
+    """A late or second reply is no echo, but a line of its own."""
+    echo = guide_echo()
+    line = line_of(echo._replace(outcome="late", request=None, stamps=echo.stamps[5:]))
+    assert line == {
+        "type": "reply",
+        "time": line["time"],
+        "ts_ns": echo.stamps[5].ts_ns,
+        "what": "late",
+        "direction": "tx",
+        "src": "192.168.1.10",
+        "dst": "192.168.1.20",
+        "id": 1234,
+        "seq": 1,
+        "netns": 4026531840,
+    }
+
+
 def test_incomplete_echo():
     """An incomplete echo says how far it came and why no further; what was not seen is null."""
     echo = guide_echo()

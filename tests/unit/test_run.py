@@ -8,7 +8,7 @@ import time
 
 import pytest
 from fakes import FakeTracer
-from samples import number, record
+from samples import BASE_NS, TIMES_NS, number, record
 
 from icmp_rtt.cli import main
 from icmp_rtt.errors import RequirementError
@@ -119,6 +119,27 @@ def test_losses_and_warnings(run):
         "icmp-rtt: warning: 2 complete echoes lost: the ring buffer was full",
     ]
     assert "warning" not in out
+
+
+def test_reordered_replies_are_counted(run):
+    """Of two requests that cross, the one that was sent first and answered last."""
+    late = BASE_NS + 10 * TIMES_NS[5]
+    first = record(hooks=(0, 5), extra={"ts_ns[5]": late})
+    second = record(hooks=(0, 5), seq=2, extra={"ts_ns[0]": BASE_NS + 1})
+    tracer = FakeTracer([[second, first], kill()], counters={"replies": 2})
+    _, out, _ = run(tracer, "--format", "json")
+    assert json_lines(out)[-1]["counters"]["reordered_replies"] == 1
+
+
+def test_further_replies_are_not_counted_as_reports(run):
+    """A note on a late reply is no echo that --count asked for."""
+    late = record(hooks=(5,), outcome=number("OUTCOME_LATE"))
+    tracer = FakeTracer([[late, ECHO, late, ECHO, ECHO, late]], counters={"reported": 3})
+    status, out, _ = run(tracer, "--format", "json", "--count", "2")
+    assert status == 0
+    kinds = [line["type"] for line in json_lines(out)]
+    assert kinds == ["start", "reply", "echo", "reply", "echo", "summary"]
+    assert json_lines(out)[-1]["counters"] == {"reported": 2, "beyond_count": 1}
 
 
 def test_drop_reasons_are_named(run):

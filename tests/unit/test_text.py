@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The text report, compared with the guide's sample byte for byte."""
 
+import re
 import time
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -128,6 +129,35 @@ def test_incomplete():
     ]
     assert lines[-3] == "Total RTT (Path1 Start to Path2 End):     N/A"
     assert len(lines) == len(render(whole)) + 1
+
+
+def test_ambiguous():
+    """An echo whose reply may be another's has no round trip time, and says why."""
+    lines = render(guide_echo(ambiguous=True))
+    assert lines[6].startswith("Note: an earlier request with the same id, sequence and data ")
+    assert lines[-3:-1] == [
+        "Total RTT (Path1 Start to Path2 End):     N/A",
+        "Inter-Path Latency (P1 end -> P2 start):     N/A",
+    ]
+
+
+def test_reordered():
+    """A reply that was overtaken says so, and keeps its round trip time."""
+    lines = render(guide_echo(reordered=True))
+    assert lines[6] == "Note: a request that was sent later was answered before this one"
+    assert lines[-3].endswith(" us")
+
+
+def test_further_reply():
+    """A late or second reply is one line."""
+    echo = guide_echo()
+    lines = render(echo._replace(outcome="duplicate", request=None, stamps=echo.stamps[5:]))
+    (line,) = [line for line in lines if line]
+    assert re.fullmatch(
+        r"Note: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}: duplicate reply"
+        r" from 192\.168\.1\.20 to 192\.168\.1\.10 \(ID: 1234, Seq: 1\)",
+        line,
+    )
 
 
 def test_no_interface_seen():
