@@ -30,6 +30,8 @@ def start_text(start: Start, options: Options) -> str:
     if options.netns is not None:
         netns = printable_text(options.netns)
         lines.append(f"Network namespace: {netns} (inode {start.netns})")
+    if not (_is_single(options.local) and _is_single(options.remote)):
+        lines.append(f"Scope: {_scope(start, options)}")
     if options.latency_ns:
         lines.append(f"Minimum RTT: {options.latency_ns / 1e6:g} ms")
     if options.only_incomplete:
@@ -48,13 +50,31 @@ def directions(options: Options) -> tuple[str, ...]:
     return (TX, RX) if options.direction == "both" else (options.direction,)
 
 
+def _is_single(network: Network | None) -> bool:
+    return network is not None and network.prefixlen == network.max_prefixlen
+
+
+def _scope(start: Start, options: Options) -> str:
+    """In words whose echoes are traced, where that is not one pair of addresses."""
+    families = " and ".join(f"IPv{family}" for family in start.families)
+    does = {TX: "sends", RX: "answers", "both": "sends or answers"}[options.direction]
+    local = _addresses(options.local, "its addresses", "any of its addresses")
+    remote = _addresses(options.remote, "those", "any other")
+    where = "one network namespace" if start.netns else "every network namespace"
+    return f"every {families} echo that this host {does}, between {local} and {remote}, in {where}"
+
+
+def _addresses(network: Network | None, some: str, every: str) -> str:
+    if network is None:
+        return every
+    return _plain(network) if _is_single(network) else f"{some} in {network}"
+
+
 def _plain(network: Network | None) -> str:
     """An address as such, a prefix with its length."""
     if network is None:
         return "any"
-    if network.prefixlen == network.max_prefixlen:
-        return str(network.network_address)
-    return str(network)
+    return str(network.network_address) if _is_single(network) else str(network)
 
 
 def _hexadecimal(network: Network | None) -> str:
@@ -62,7 +82,7 @@ def _hexadecimal(network: Network | None) -> str:
         return ""
     digits = network.max_prefixlen // 4
     address = f"0x{int(network.network_address):0{digits}x}"
-    if network.prefixlen == network.max_prefixlen:
+    if _is_single(network):
         return f" ({address})"
     return f" ({address}, mask 0x{int(network.netmask):0{digits}x})"
 

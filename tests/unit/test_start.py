@@ -70,6 +70,37 @@ def test_addresses(network, shown, about):
     assert f"(src={about}, dst=192.168.1.20, dir=tx)" in lines[-2]
 
 
+@pytest.mark.parametrize(
+    ("local", "remote", "direction", "netns", "scope"),
+    [
+        (
+            None,
+            None,
+            "both",
+            0,
+            "sends or answers, between any of its addresses and any other, in every",
+        ),
+        (
+            "10.0.0.1",
+            "10.0.0.0/8",
+            "tx",
+            7,
+            "sends, between 10.0.0.1 and those in 10.0.0.0/8, in one",
+        ),
+        ("::/0", "::1", "rx", 0, "answers, between its addresses in ::/0 and ::1, in every"),
+    ],
+)
+def test_scope(local, remote, direction, netns, scope):
+    """Where it is not one pair of addresses, it is said in words whose echoes are traced."""
+    lines = block(
+        guide_start(netns=netns, families=(4, 6)),
+        local=local and ip_network(local),
+        remote=remote and ip_network(remote),
+        direction=direction,
+    )
+    assert f"Scope: every IPv4 and IPv6 echo that this host {scope} network namespace" in lines
+
+
 def test_what_narrows_the_trace():
     """Everything that keeps echoes from being reported is said at the start."""
     start = guide_start(interface=None, notes=("stages 2 and 3 only\x1b",))
