@@ -19,6 +19,22 @@ static __always_inline __u8 last_hook(const struct icmp_rtt_event *session, int 
 					       HOOK_COUNT;
 }
 
+#define SKB_DST_NOREF 1UL
+#define RTN_UNICAST 1 /* include/uapi/linux/rtnetlink.h */
+#define RTF_LOCAL 0x80000000
+
+/* Whether the packet was routed, and not to this host: we are not who would have answered. */
+static __always_inline bool passes_through(struct sk_buff *skb, __u8 family)
+{
+	unsigned long route = GET(TYPED_TRACEPOINT, skb, _skb_refdst) & ~SKB_DST_NOREF;
+
+	if (!route)
+		return false;
+	if (family == FAMILY_IPV4)
+		return BPF_CORE_READ((struct rtable *)route, rt_type) == RTN_UNICAST;
+	return !(BPF_CORE_READ((struct rt6_info *)route, rt6i_flags) & RTF_LOCAL);
+}
+
 /*
  * A request that is dropped before the hook that would open its session: what
  * its arrival has kept opens one.
@@ -37,6 +53,8 @@ static __always_inline struct icmp_rtt_event *open_dropped(struct cpu_state *cpu
 	if (!arrival)
 		arrival = bpf_map_lookup_elem(&fragments, key);
 	if (!arrival || !arrival->recv_ns || !same_echo(&arrival->key, key))
+		return NULL;
+	if (passes_through(skb, family))
 		return NULL;
 	session = open_session(cpu, family, key);
 	if (!session)

@@ -93,6 +93,7 @@ struct sk_buff {
 		struct list_head list;
 	};
 	struct sock *sk;
+	unsigned long _skb_refdst;
 	unsigned int len;
 	unsigned int data_len;
 	__be16 protocol;
@@ -100,6 +101,14 @@ struct sk_buff {
 	unsigned int tail;
 	unsigned char *head;
 	unsigned char *data;
+};
+
+struct rtable {
+	__u16 rt_type;
+};
+
+struct rt6_info {
+	__u32 rt6i_flags;
 };
 
 struct iphdr {

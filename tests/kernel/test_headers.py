@@ -52,3 +52,5 @@ def test_icmp_errors(router):
         assert echo["last_stage"] == 2
     assert_complete([answered], 1)
     assert run.counters["icmp_errors"] == 2
+    # What the router would not forward was never asked of the router itself.
+    assert [echo["dst"] for echo in run.of("rx")] == [LOCAL]
