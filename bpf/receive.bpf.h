@@ -462,9 +462,12 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 	if (!cpu)
 		return;
 	arrival = find_arrival(cpu, (__u64)skb);
+	/* What was put together may have the skb that an earlier first fragment had. */
+	if (arrival && (arrival->key.id != key->id || arrival->key.seq != key->seq))
+		arrival = NULL;
 	if (!arrival && key->direction == DIRECTION_RX)
 		arrival = bpf_map_lookup_elem(&fragments, key);
-	if (!arrival || arrival->key.id != key->id || arrival->key.seq != key->seq)
+	if (!arrival)
 		return;
 	adopt(session, arrival, wanted);
 	release_arrival(arrival);
