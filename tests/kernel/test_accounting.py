@@ -18,8 +18,8 @@ from live import PATIENCE_S, Live
 pytestmark = pytest.mark.guest
 BY_FENTRY = ("--backend", "fentry")
 LOSSY, MARKER = 501, 502
-# An echo request of 5000 bytes over lo, of which the kernel keeps the Ethernet header
-# alone in the linear part (a virtio_net_hdr says so).
+# An echo request of 5000 bytes over lo, of which the kernel keeps no more than the
+# Ethernet and the IP header in the linear part (a virtio_net_hdr says so).
 PAGED = """
 import socket, struct
 SOL_PACKET, PACKET_VNET_HDR, ETH_P_IP = 263, 15, 0x0800
@@ -29,7 +29,7 @@ s.bind(("lo", 0))
 address = socket.inet_aton("127.0.0.1")
 ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 5000, 0, 0, 64, 1, 0, address, address)
 ethernet = bytes(12) + struct.pack(">H", ETH_P_IP)
-virtio = struct.pack("=BBHHHH", 0, 0, len(ethernet), 0, 0, 0)
+virtio = struct.pack("=BBHHHH", 0, 0, len(ethernet + ip), 0, 0, 0)
 s.send(virtio + ethernet + ip + struct.pack(">BBHHH", 8, 0, 0, 1, 1) + bytes(4972))
 """
 FLOOD = 3000  # with their stacks more than the ring buffer holds
@@ -121,7 +121,7 @@ def test_events_lost(overrun):
 
 
 def test_unparsed():
-    """Of a packet that is all in page fragments, the headers cannot be read in place."""
+    """Of a packet whose data are in page fragments, ICMP's header cannot be read in place."""
     where = ("--dst-ip", "127.0.0.1", "--disable-kernel-stacks")
     run = trace(*where, *BY_FENTRY, "--", sys.executable, "-c", PAGED)
     assert run.status == 0, run.stderr
