@@ -467,8 +467,12 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 		arrival = NULL;
 	if (!arrival && key->direction == DIRECTION_RX)
 		arrival = bpf_map_lookup_elem(&fragments, key);
-	if (!arrival)
+	if (!arrival) {
+		/* Its IP header was not where on_recv can read it: a driver's page fragment. */
+		if (!session->ts_ns[HOOK_RECV])
+			count(cpu, COUNTER_UNPARSED);
 		return;
+	}
 	adopt(session, arrival, wanted);
 	release_arrival(arrival);
 	if (arrival->fragment)

