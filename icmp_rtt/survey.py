@@ -146,7 +146,7 @@ class _Attempt:
             if self.object is None:
                 continue
             proved = planning.choose(backend, self._options.families, facts)
-            if proved.useful and proved.own and _hooks(proved) == _hooks(plan):
+            if self._fits(proved, plan):
                 self._keep([*proved.programs, *(p.program for p in stages.DROP_PROBES)])
                 return proved
             self._close()
@@ -159,6 +159,11 @@ class _Attempt:
             elif probe.spares_btf and self._own_btf:
                 facts = facts.without(probe.program, "for kernels without BTF")
         return facts
+
+    def _fits(self, proved: Plan, loaded: Plan) -> bool:
+        """Whether what was loaded and attached will do for the plan that was proved."""
+        attached = set(proved.programs) <= self.links.keys()
+        return proved.useful and proved.own and attached and _hooks(proved) == _hooks(loaded)
 
     def _try(self, plan: Plan, probes: list[Probe], facts: Facts) -> Facts:
         """Load and attach; what that and the self-test have taught."""
