@@ -449,6 +449,22 @@ session_at_icmp(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
 }
 
 /*
+ * The arrival of an echo whose packet has another skb by now: ip_rcv goes on with
+ * a clone where a packet socket of one protocol (a DHCP client's, say) has taken
+ * the skb as well. Not inlined: the verifier goes through its loop once.
+ */
+static __noinline struct arrival *arrival_of_echo(struct cpu_state *cpu, struct echo_key *key)
+{
+	for (int i = 0; i < TAGS; i++) {
+		struct arrival *arrival = &cpu->arrival[i];
+
+		if (arrival->skb && arrival->ip_rcv_ns && same_echo(&arrival->key, key))
+			return arrival;
+	}
+	return NULL;
+}
+
+/*
  * What the arrival has kept. One that was delivered on another CPU than it
  * arrived on (by way of a queue of nftables, say) has left it there.
  */
@@ -466,6 +482,8 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 	/* What was put together may have the skb that an earlier first fragment had. */
 	if (arrival && (arrival->key.id != key->id || arrival->key.seq != key->seq))
 		arrival = NULL;
+	if (!arrival)
+		arrival = arrival_of_echo(cpu, key);
 	if (!arrival && key->direction == DIRECTION_RX)
 		arrival = bpf_map_lookup_elem(&fragments, key);
 	if (!arrival) {

@@ -113,7 +113,7 @@ class Machine:
         }
         programs = [
             probe.program
-            for probe in (*self.probes(backend, families), stages.DROP_PROBE)
+            for probe in (*self.probes(backend, families), stages.DROP_PROBES[0])
             if not probe.is_function or probe.function in self.kernel.functions
         ]
         return self.loader.load(programs, families, config, 16), chosen
@@ -143,5 +143,5 @@ def test_what_was_loaded_can_be_attached(machine, backend):
     settings.update(backend=backend, typed_headers=int(machine.kernel.typed_headers))
     loaded, chosen = machine.load(settings)
     with loaded:
-        links = machine.loader.attach(loaded, [*chosen.programs, stages.DROP_PROBE.program])
+        links = machine.loader.attach(loaded, [*chosen.programs, stages.DROP_PROBES[0].program])
         assert {*chosen.programs} < set(links)
