@@ -87,13 +87,14 @@ class Machine:
         self.facts = plan.Facts(self.kernel.functions)
 
     def probes(self, backend, families):
-        """Every probe that a plan may have there, on any kernel."""
+        """Every probe that a plan may have there, on any kernel with BTF of its own."""
         return {
             probe: None
             for family in families
             for hook in range(len(stages.HOOKS))
             for alternative in stages.candidates(backend, family, hook)
             for probe in alternative
+            if probe.kind != "raw_tp"  # of the object for kernels without
         }
 
     def load(self, settings):
