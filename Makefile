@@ -46,7 +46,7 @@ test: ## all tests: unit, on this kernel, on four stock kernels; installs what i
 vm-test: ## tests on stock kernels: KERNEL=bullseye|bookworm|trixie|sid|all
 	tests/tools/install-deps all
 	$(MAKE) --no-print-directory build $(VENV)/dev
-	$(VPYTHON) tests/tools/run-tests $(KERNEL)
+	$(VPYTHON) tests/tools/run-tests --extended $(KERNEL)
 
 fuzz: build $(VENV)/dev ## fuzz what reads foreign bytes: SECONDS=10 for each target
 	$(VPYTHON) tests/fuzz/run --seconds=$(SECONDS)
