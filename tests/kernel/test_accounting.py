@@ -15,7 +15,7 @@ import pytest
 from conftest import LOCAL, PEER, assert_identities, sh, trace
 from live import PATIENCE_S, Live
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.extended]
 BY_FENTRY = ("--backend", "fentry")
 LOSSY, MARKER = 501, 502
 # An echo request of 5000 bytes over lo, of which the kernel keeps no more than the

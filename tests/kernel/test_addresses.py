@@ -4,7 +4,7 @@
 import pytest
 from conftest import LOCAL, assert_complete, follow, sh
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.extended]
 ALIAS = "10.77.0.11"
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from conftest import CARD, GATEWAY, assert_complete, assert_identities, follow, inode_of, sh, trace
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.extended]
 LEAN = ("--disable-kernel-stacks", "--no-self-test")
 
 

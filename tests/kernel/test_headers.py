@@ -4,7 +4,7 @@
 import pytest
 from conftest import LOCAL, PEER, assert_complete, follow, sh
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.extended]
 FAR = "10.80.0.2"
 
 

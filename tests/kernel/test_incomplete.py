@@ -9,7 +9,7 @@ import re
 import pytest
 from conftest import LOCAL, PEER, PEER6, assert_identities, sh, trace
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.extended]
 QUICK = ("--backend", "fentry", "--disable-kernel-stacks", "--timeout", "3")
 NFT = ("nf_hook_slow", "nft_do_chain")
 

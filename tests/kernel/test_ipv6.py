@@ -20,7 +20,7 @@ from conftest import (
     trace,
 )
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.extended]
 QUICK = ("--disable-kernel-stacks", "--timeout", "5")
 COUNT = 5
 STAGES = ["ip6_send_skb", "ip6_local_out", "dev_queue_xmit"]

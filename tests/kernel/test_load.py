@@ -174,6 +174,7 @@ def test_session_map_full(veth):
 
 
 @pytest.mark.guest
+@pytest.mark.extended
 def test_soak(veth):
     """At up to 1,000 echoes a second memory stays as it is, and nothing is lost track of."""
     with Tracer("--dst-ip", PEER).read() as tracer:

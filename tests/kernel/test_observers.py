@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from conftest import LOCAL, PEER, assert_complete, follow, sh
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.extended]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from conftest import LOCAL, PEER, assert_identities
 from live import Live, TwoEnds
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.extended]
 ONE, OTHER = b"the one ", b"another!"
 # Ids, one for each case.
 TWICE, SWAPPED, LATE, AGAIN, RESTARTED, ALIKE, REUSED, REUSED_ALIKE, WRAP, CUT = range(100, 110)

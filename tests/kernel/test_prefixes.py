@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from conftest import LOCAL, LOCAL6, PEER, PEER6, assert_identities, assert_six_stages, trace
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.extended]
 QUICK = ("--backend", "fentry", "--disable-kernel-stacks", "--timeout", "5")
 COUNT = 3
 OUT, OUT6, IN, HERE = range(401, 405)

@@ -104,6 +104,7 @@ def kept(*names):
     return sum(1 << BITS[name] for name in names)
 
 
+@pytest.mark.extended
 @guest
 @pytest.mark.parametrize("backend", ["fentry", "kprobe"])
 def test_six_stages_for_nobody(veth, as_nobody, backend):
@@ -209,6 +210,7 @@ def test_root_runs_what_lies_in_a_private_home(veth, everyones, form):
     assert done.stdout.splitlines()[-1].startswith(("Summary: requests=2", '{"type": "summary"'))
 
 
+@pytest.mark.extended
 @guest
 def test_without_a_namespace_for_the_self_test(veth, as_nobody):
     """Where nobody may make one, the tool says how to go on, and does."""

@@ -4,7 +4,7 @@
 import pytest
 from conftest import CARD, GATEWAY, LOCAL, assert_complete, follow, sh
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.extended]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from icmp_rtt.kernel.libbpf import Libbpf
 from icmp_rtt.kernel.symbols import Symbols
 from icmp_rtt.loader import Loader, object_path
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.extended]
 TOGETHER = int(os.environ.get("ICMP_RTT_COMBINATIONS", "2"))
 FAMILIES = ((4,), (6,), (4, 6))
 NONE, HOST, PREFIX = (0,) * 4, (0xFFFFFFFF,) * 4, (0x00FFFFFF, 0, 0, 0)
