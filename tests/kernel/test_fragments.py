@@ -4,7 +4,7 @@
 import pytest
 from conftest import assert_complete, follow, sh
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.extended]
 DELAY_NS = 200_000_000
 # As much of it as is left if a busy machine holds the first fragment up on its way.
 WAIT_NS = DELAY_NS // 2
