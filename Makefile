@@ -38,12 +38,12 @@ demo: ## trace 5 pings between two namespaces; installs what is missing
 	$(MAKE) --no-print-directory build $(VENV)/run
 	tests/tools/demo $(CURDIR)/$(VPYTHON)
 
-test: ## all tests: unit, on this kernel, on four stock kernels; installs what is missing
+test: ## unit tests, on this kernel, six stages on four stock ones; installs what is missing
 	tests/tools/install-deps all
 	$(MAKE) --no-print-directory build $(VENV)/dev
 	$(VPYTHON) tests/tools/run-tests unit native all
 
-vm-test: ## tests on stock kernels: KERNEL=bullseye|bookworm|trixie|sid|all
+vm-test: ## these and the longer tests in guests: KERNEL=bullseye|bookworm|trixie|sid|all
 	tests/tools/install-deps all
 	$(MAKE) --no-print-directory build $(VENV)/dev
 	$(VPYTHON) tests/tools/run-tests --extended $(KERNEL)

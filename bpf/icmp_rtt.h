@@ -82,7 +82,7 @@ enum icmp_rtt_probe {
 };
 
 /*
- * What became of everything that was seen; index of the counters map.
+ * What became of everything that was seen; index of struct icmp_rtt_counters.
  * requests = complete + expired + restarted + other_interface + in flight + refused,
  * of which the reader takes other_interface off both sides.
  * complete = reported + below_threshold + unasked + events_lost

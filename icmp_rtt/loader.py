@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ("Loader", "Refused", "object_path", "words")
 
-_TAGS = 64  # arrivals remembered by CPU: TAGS of icmp_rtt.bpf.c
 _SESSION_MAPS = {4: "sessions_v4", 6: "sessions_v6"}
 
 
@@ -128,7 +127,8 @@ class Loader:
         obj.maps["blank"].set_value_size(size)
         obj.maps["given_up"].set_max_entries(sessions)
         obj.maps["cpus"].set_max_entries(cpus)
-        obj.maps["arrival_stacks"].set_max_entries(cpus * _TAGS if stacks else 1)
+        arrivals = self.btf.struct("cpu_state").fields["arrival"].elements
+        obj.maps["arrival_stacks"].set_max_entries(cpus * arrivals if stacks else 1)
 
     def _config_offset(self) -> int:
         symbol = self.file.symbol("config")

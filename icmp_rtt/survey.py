@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ("Survey", "refused_everything", "survey")
 
 _NOT_SUPPORTED = 524  # the kernel's ENOTSUPP, which has no name outside it
-_FAMILY_BITS = {4: 1, 6: 2}  # enum icmp_rtt_family
 
 
 class Survey(NamedTuple):
@@ -124,9 +123,10 @@ class _Attempt:
         self._loopback = loopback
         self._own_btf = kernel.own_btf
         self._functions = kernel.functions
+        bits = loader.btf.enum("icmp_rtt_family")
         self._config = {
             **config,
-            "families": sum(_FAMILY_BITS[family] for family in options.families),
+            "families": sum(bits[f"FAMILY_IPV{family}"] for family in options.families),
             "self_test_netns": loopback.netns if loopback else 0,
             "typed_headers": int(kernel.typed_headers),
             "drop_reasons": int(bool(kernel.drop_reasons)),

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ("Tracer",)
 
-_DIRECTIONS = {"tx": 1, "rx": 2, "both": 3}
 _SESSION_MAPS = {4: "sessions_v4", 6: "sessions_v6"}
 # Sessions are looked through this often for those past --timeout, and four
 # times in that time if it is shorter than that.
@@ -169,7 +168,7 @@ class Tracer:
             Libbpf(options.libbpf, options.verbose), object_path(options.object), options.btf
         )
         self._where = self._namespace()
-        self._survey = survey(options, loader, self.symbols, self._config())
+        self._survey = survey(options, loader, self.symbols, self._config(loader))
         self._object, self._links = self._survey.object, self._survey.links
         plan = self._survey.plan
         self._ring = RingBuffer(loader.lib, self._loaded.maps["events"].fd)
@@ -189,7 +188,7 @@ class Tracer:
         index = netns.device_index(options.interface, path) if options.interface else 0
         return inode, index
 
-    def _config(self) -> dict[str, int | tuple[int, ...]]:
+    def _config(self, loader: Loader) -> dict[str, int | tuple[int, ...]]:
         options = self._options
         local, local_mask = _prefix(options.local)
         remote, remote_mask = _prefix(options.remote)
@@ -202,7 +201,11 @@ class Tracer:
             "min_rtt_ns": options.latency_ns,
             "netns": inode,
             "ifindex": index,
-            "directions": _DIRECTIONS[options.direction],
+            "directions": sum(
+                bit
+                for name, bit in loader.btf.enum("icmp_rtt_direction").items()
+                if options.direction in ("both", name.rpartition("_")[2].lower())
+            ),
             "stacks": int(options.stacks),
             "only_incomplete": int(options.only_incomplete),
         }

@@ -12,27 +12,10 @@ from abi import Abi, pack
 from icmp_rtt.decode import Decoder
 from icmp_rtt.model import Echo, PlannedProbe, Side, Stamp, Start
 from icmp_rtt.options import Options
+from icmp_rtt.stages import NAMES
 
 ABI = Abi()
 
-NAMES = {
-    4: (
-        "ip_send_skb",
-        "ip_local_out",
-        "dev_queue_xmit",
-        "__netif_receive_skb",
-        "ip_rcv",
-        "icmp_rcv",
-    ),
-    6: (
-        "ip6_send_skb",
-        "ip6_local_out",
-        "dev_queue_xmit",
-        "__netif_receive_skb",
-        "ipv6_rcv",
-        "icmpv6_rcv",
-    ),
-}
 LABELS = {
     "__ip_make_skb": "fexit:__ip_make_skb",
     "__ip_local_out": "fentry:__ip_local_out",
