@@ -30,6 +30,18 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 #endif
 
 /*
+ * 3ca1032ab7ab ("bpf: Introduce helper bpf_get_current_task_btf"), v5.11: name
+ * and number of the current task by loads instead of two helpers. Behind
+ * config.typed_task.
+ */
+
+/*
+ * 5ffa25502b5a ("bpf: Add instructions for atomic_[cmp]xchg"), v5.12. Behind
+ * config.atomics; for kernels without it, which refuse the instruction in dead
+ * code as well, the reader takes it out.
+ */
+
+/*
  * c504e5c2f964 ("net: skb: introduce kfree_skb_reason()"), v5.17: the
  * kfree_skb tracepoint gained a third argument, the drop reason. The verifier
  * refuses a read past the last argument, so it is read only behind

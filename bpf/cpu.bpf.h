@@ -13,10 +13,7 @@
  * bridged or dropped: longer than any list that one poll delivers. */
 #define STRAY_LIMIT 256
 
-/*
- * Names an echo. The IPv4 map uses the first 20 bytes of it, so the members
- * that IPv4 needs come first.
- */
+/* Names an echo; of an IPv4 one the rest of the addresses is zero. */
 struct echo_key {
 	__u32 netns;
 	__u16 id;
@@ -28,14 +25,13 @@ struct echo_key {
 	__u32 remote_rest[3];
 };
 
-#define KEY_V4_SIZE 20
 
 /* An skb on its way out that was recognised at a hook before. */
 struct transmit_tag {
 	__u64 skb;
 	__u64 sk;
-	struct echo_key key;
-	__u32 family;
+	__u64 word; /* of its session: see struct slot */
+	__u64 number;
 };
 
 /*
@@ -49,6 +45,8 @@ struct arrival {
 	__u64 recv_ns;
 	__u64 ip_rcv_ns;
 	struct echo_key key;
+	__u32 number; /* of the slot of its session, where word isn't 0 */
+	__u64 word;
 	__u32 stray;	 /* the arrival device is not the one asked for */
 	__u8 recv_probe;
 	__u8 ip_rcv_probe;
@@ -60,11 +58,13 @@ struct arrival {
 
 struct cpu_state {
 	struct icmp_rtt_counters counters;
+	__u64 number; /* set by the reader */
 	__u64 pending; /* arrivals recognised and not yet seen by ip_rcv */
 	__u64 strays;  /* others that ip_rcv has seen since */
 	__u64 refused;	 /* an skb that arrived with an echo of the other direction */
 	__u64 refused_matches; /* and its addresses are those asked for */
 	__u64 delivered; /* an skb that icmp_rcv has seen: that it frees it is no drop */
+	__u64 listed; /* the skb of a receive list that is looked at */
 	__u64 found_count;
 	__u64 found[LISTED_MAX]; /* of a receive list, slots of those that are ours */
 	struct transmit_tag transmit[TAGS];
@@ -89,6 +89,9 @@ struct {
  */
 static __u64 cpus_pending;
 
+/* How many CPUs have refused an skb: while there are none, no arrival has to end that. */
+static __u64 cpus_refusing;
+
 #define PASSED_OVER 1024
 
 /*
@@ -99,9 +102,9 @@ static __u64 passed_over[PASSED_OVER];
 
 static __always_inline struct cpu_state *this_cpu(void)
 {
-	__u32 cpu = bpf_get_smp_processor_id();
+	__u32 number = bpf_get_smp_processor_id();
 
-	return bpf_map_lookup_elem(&cpus, &cpu);
+	return bpf_map_lookup_elem(&cpus, &number);
 }
 
 static __always_inline void count(struct cpu_state *cpu, enum icmp_rtt_counter which)
@@ -149,38 +152,30 @@ static __always_inline bool was_passed_over(__u64 skb, __u64 sk)
 	return *mark_slot(skb) == mark_of(skb, sk);
 }
 
-/* A softirq may use the same slot between any two lines: skb goes first and comes last. */
-static __always_inline void tag(struct cpu_state *cpu, __u64 skb, __u64 sk, __u8 family,
-				const struct echo_key *key)
+/* A softirq may use the same tag between any two lines: skb goes first and comes last. */
+static __always_inline void tag(struct cpu_state *cpu, __u64 skb, __u64 sk, __u32 number,
+				__u64 word)
 {
 	struct transmit_tag *tag = &cpu->transmit[slot_of(skb)];
 
 	*(volatile __u64 *)&tag->skb = 0;
 	tag->sk = sk;
-	if (family == FAMILY_IPV4)
-		__builtin_memcpy(&tag->key, key, KEY_V4_SIZE);
-	else
-		tag->key = *key;
-	tag->family = family;
+	tag->number = number;
+	tag->word = word;
 	*(volatile __u64 *)&tag->skb = skb;
 	*mark_slot(skb) = 0;
 }
 
+/* Whether an skb was tagged; where its session is, unless a softirq came between. */
 static __always_inline bool recall(const struct cpu_state *cpu, __u64 skb, __u64 sk,
-				   __u8 family, struct echo_key *key)
+				   __u32 *number, __u64 *word)
 {
 	const struct transmit_tag *tag = &cpu->transmit[slot_of(skb)];
 
-	if (*(volatile __u64 *)&tag->skb != skb || tag->sk != sk || tag->family != family)
+	if (*(volatile __u64 *)&tag->skb != skb || tag->sk != sk)
 		return false;
-	if (family == FAMILY_IPV4)
-		__builtin_memcpy(key, &tag->key, KEY_V4_SIZE);
-	else
-		*key = tag->key;
-	if (family == FAMILY_IPV4) {
-		for (int i = 0; i < 3; i++)
-			key->local_rest[i] = key->remote_rest[i] = 0;
-	}
+	*number = tag->number;
+	*word = tag->word;
 	return *(volatile __u64 *)&tag->skb == skb;
 }
 
@@ -191,6 +186,13 @@ static __always_inline __u32 first_way(__u64 skb)
 	return slot_of(skb) % (TAGS / WAYS) * WAYS;
 }
 
+/* Of several ways the verifier knows no more than that it is one: it goes through the rest once. */
+static __always_inline struct arrival *arrival_at(struct cpu_state *cpu, __u32 way)
+{
+	barrier_var(way);
+	return &cpu->arrival[way & (TAGS - 1)];
+}
+
 /* What is kept of an skb that was recognised on arrival; NULL for another one. */
 static __always_inline struct arrival *find_arrival(struct cpu_state *cpu, __u64 skb)
 {
@@ -198,11 +200,11 @@ static __always_inline struct arrival *find_arrival(struct cpu_state *cpu, __u64
 
 	for (int way = 0; way < WAYS; way++)
 		if (cpu->arrival[first + way].skb == skb)
-			return &cpu->arrival[first + way];
+			return arrival_at(cpu, first + way);
 	return NULL;
 }
 
-/* A place for an skb: its own of before, else a free one, else that of the oldest. */
+/* A place for an skb: the first if it is free, else its own of before, else that of the oldest. */
 static __always_inline struct arrival *claim_arrival(struct cpu_state *cpu, __u64 skb)
 {
 	__u32 first = first_way(skb);
@@ -210,7 +212,7 @@ static __always_inline struct arrival *claim_arrival(struct cpu_state *cpu, __u6
 	__u32 claimed = first;
 	struct arrival *arrival;
 
-	for (int way = 0; way < WAYS; way++) {
+	for (int way = 0; way < WAYS && cpu->arrival[first].since_ns; way++) {
 		arrival = &cpu->arrival[first + way];
 		if (arrival->skb == skb) {
 			claimed = first + way;
@@ -221,9 +223,9 @@ static __always_inline struct arrival *claim_arrival(struct cpu_state *cpu, __u6
 			claimed = first + way;
 		}
 	}
-	arrival = &cpu->arrival[claimed & (TAGS - 1)];
+	arrival = arrival_at(cpu, claimed);
 	arrival->slot = claimed;
-	arrival->cpu = bpf_get_smp_processor_id();
+	arrival->cpu = cpu->number;
 	return arrival;
 }
 
@@ -231,6 +233,21 @@ static __always_inline void release_arrival(struct arrival *arrival)
 {
 	arrival->skb = 0;
 	arrival->since_ns = 0;
+}
+
+static __always_inline void refuse(struct cpu_state *cpu, __u64 skb)
+{
+	if (!cpu->refused)
+		__sync_fetch_and_add(&cpus_refusing, 1);
+	cpu->refused = skb;
+}
+
+static __always_inline void refuse_none(struct cpu_state *cpu)
+{
+	if (!cpu->refused)
+		return;
+	cpu->refused = 0;
+	__sync_fetch_and_add(&cpus_refusing, -1);
 }
 
 static __always_inline void expect(struct cpu_state *cpu)

@@ -71,17 +71,21 @@ static __always_inline struct icmp_rtt_event *open_dropped(struct cpu_state *cpu
  */
 static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 reason)
 {
-	struct cpu_state *cpu = this_cpu();
-	struct sock *sk = GET(TYPED_TRACEPOINT, skb, sk);
 	struct icmp_rtt_event *session;
+	struct cpu_state *cpu;
 	struct net_device *dev;
 	struct header header;
 	struct packet packet;
 	struct echo_key key;
+	struct sock *sk;
 	__u8 family;
 	__u32 netns;
 	int side;
 
+	if (nothing_awaited())
+		return;
+	cpu = this_cpu();
+	sk = GET(TYPED_TRACEPOINT, skb, sk);
 	/* What icmp_rcv is done with: a raw socket has got its copy. */
 	if (!cpu || (cpu->delivered == (__u64)skb && !sk))
 		return;
@@ -118,7 +122,7 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 		return;
 	if (side == SIDE_RECEIVE)
 		adopt_arrival(cpu, session, skb, &key,
-			      dev && device_wanted(dev, netns, TYPED_TRACEPOINT));
+			      dev && device_wanted(dev, TYPED_TRACEPOINT));
 	count(cpu, COUNTER_DROPS);
 	session->drop_side = side + 1;
 	session->drop_hook = last_hook(session, side);

@@ -127,31 +127,33 @@ static __always_inline bool request_wanted(struct cpu_state *cpu, __u8 family,
 	return true;
 }
 
+static __always_inline bool self_testing(void)
+{
+	return config.self_test_netns && !self_test_over;
+}
+
 /* An echo of the self-test: it shows that the probe fires and is read right, no more. */
 static __always_inline bool is_self_test(__u32 netns, const int probe)
 {
-	__u32 which = PROBE_none;
+	__u32 which = probe;
 	__u64 *times;
 
-	if (!config.self_test_netns || netns != config.self_test_netns)
+	if (netns != config.self_test_netns || !self_testing())
 		return false;
-	times = bpf_map_lookup_elem(&fired, &which);
-	if (times && *times)
-		return false;
-	which = probe;
 	times = bpf_map_lookup_elem(&fired, &which);
 	if (times)
 		__sync_fetch_and_add(times, 1);
 	return true;
 }
 
-static __always_inline void stamp(void *ctx, struct icmp_rtt_event *session, const int hook,
-				  const int probe, __u64 skb, __u64 now)
+static __always_inline void stamp(void *ctx, const struct cpu_state *cpu,
+				  struct icmp_rtt_event *session, const int hook, const int probe,
+				  __u64 skb, __u64 now)
 {
 	if (session->ts_ns[hook])
 		return;
 	session->skb[hook] = skb;
-	session->cpu[hook] = bpf_get_smp_processor_id();
+	session->cpu[hook] = cpu->number;
 	session->probe[hook] = probe;
 	if (config.stacks)
 		session->stack_bytes[hook] = bpf_get_stack(ctx, session->stack[hook],
@@ -161,6 +163,15 @@ static __always_inline void stamp(void *ctx, struct icmp_rtt_event *session, con
 
 static __always_inline void note_task(struct icmp_rtt_event *session, const int side)
 {
+	struct task_struct *task;
+
+	if (config.typed_task) {
+		task = bpf_get_current_task_btf();
+		session->side[side].pid = task->tgid;
+		*(__u64 *)&session->side[side].comm[0] = *(__u64 *)&task->comm[0];
+		*(__u64 *)&session->side[side].comm[8] = *(__u64 *)&task->comm[8];
+		return;
+	}
 	session->side[side].pid = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(session->side[side].comm, ICMP_RTT_NAME_LEN);
 }
@@ -191,10 +202,10 @@ static __always_inline __u32 netns_of_socket(struct sock *sk, const bool typed)
 	return BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 }
 
-static __always_inline bool device_wanted(struct net_device *dev, __u32 netns, const bool typed)
+static __always_inline bool device_wanted(struct net_device *dev, const bool typed)
 {
-	return !config.ifindex ||
-	       ((__u32)GET(typed, dev, ifindex) == config.ifindex && netns == config.netns);
+	return !config.ifindex || ((__u32)GET(typed, dev, ifindex) == config.ifindex &&
+				   netns_of_device(dev, typed) == config.netns);
 }
 
 #endif

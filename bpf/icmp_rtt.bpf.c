@@ -36,6 +36,12 @@ const enum icmp_rtt_probe *layout_of_probe __attribute__((used)) = NULL;
 #include "transmit.bpf.h"
 #include "receive.bpf.h"
 #include "drop.bpf.h"
+#include "sweep.bpf.h"
+
+const struct bucket *layout_of_bucket __attribute__((used)) = NULL;
+const struct slot *layout_of_slot __attribute__((used)) = NULL;
+const struct sweep *layout_of_sweep __attribute__((used)) = NULL;
+const enum sweep_step *layout_of_sweep_step __attribute__((used)) = NULL;
 
 /* Stage ip_send_skb: where ip_send_skb is inlined away. The header is complete. */
 SEC("?fexit/__ip_make_skb")
@@ -47,7 +53,7 @@ int fexit____ip_make_skb(__u64 *ctx)
 
 	if (flow->__fl_common.flowic_proto != IPPROTO_ICMP || !skb)
 		return 0;
-	if (flow_is_foreign(flow, sk)) {
+	if (flow_is_foreign(flow)) {
 		pass_over((__u64)skb, (__u64)sk);
 		return 0;
 	}
@@ -352,4 +358,11 @@ int tracepoint_program(kfree_skb)(__u64 *ctx)
 
 	on_drop((struct sk_buff *)ctx[0], ctx[1], reason);
 	return 0;
+}
+
+/* No stage, and attached to nothing: the reader runs it, in place of a walk through a map. */
+SEC("?raw_tp")
+int sweep(const struct sweep *ctx)
+{
+	return sweep_slots(ctx);
 }

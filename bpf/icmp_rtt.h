@@ -4,7 +4,7 @@
  * the reader takes every layout and every enumerator below out of the
  * object's own BTF at start, nothing mirrors them by hand.
  *
- * Padding is explicit everywhere: the records are hash keys and byte streams.
+ * Padding is explicit everywhere: the records are byte streams.
  */
 #ifndef ICMP_RTT_H
 #define ICMP_RTT_H
@@ -46,7 +46,7 @@ enum icmp_rtt_family {
 };
 
 enum icmp_rtt_outcome {
-	OUTCOME_OPEN, /* still under way when the reader took it out of the map */
+	OUTCOME_OPEN, /* still under way, and given up by the reader */
 	OUTCOME_COMPLETE,
 	OUTCOME_RESTARTED, /* the same key began again */
 	OUTCOME_DUPLICATE, /* no echo: a reply to one that was reported as complete */
@@ -89,15 +89,16 @@ enum icmp_rtt_probe {
  */
 enum icmp_rtt_counter {
 	COUNTER_REQUESTS,	  /* matching echo requests seen */
-	COUNTER_REPLIES,	  /* replies that found their session */
-	COUNTER_COMPLETE,
+	COUNTER_COMPLETE,	  /* by a reply that found its session */
 	COUNTER_REPORTED,	  /* complete echoes handed to the reader */
 	COUNTER_BELOW_THRESHOLD,
 	COUNTER_UNASKED,	  /* complete, while only incomplete ones are asked for */
 	COUNTER_EVENTS_LOST,	  /* complete, and the ring buffer was full */
+	COUNTER_EXPIRED,	  /* given up by the reader */
+	COUNTER_IN_FLIGHT,	  /* still open at the reader's last sweep */
 	COUNTER_RESTARTED,	  /* ended by the same key starting again */
 	COUNTER_RESTARTED_LOST,	  /* of those, not reported: the ring buffer was full */
-	COUNTER_REFUSED,	  /* no room in the session map */
+	COUNTER_REFUSED,	  /* no room among the sessions */
 	COUNTER_DUPLICATE_REPLIES,
 	COUNTER_LATE_REPLIES,	  /* after the reader had given the echo up */
 	COUNTER_UNMATCHED_REPLIES,
@@ -140,7 +141,10 @@ struct icmp_rtt_config {
 	__u8 rx_open;
 	__u8 tx_close;
 	__u8 rx_close;
-	__u8 reserved[3];
+	__u8 atomics;	 /* this kernel can compare and exchange */
+	__u8 typed_task; /* this kernel has bpf_get_current_task_btf */
+	__u8 reserved;
+	__u32 bucket_mask; /* number of buckets of sessions, less one */
 };
 
 struct icmp_rtt_side {

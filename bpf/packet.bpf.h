@@ -29,6 +29,8 @@
 #define IP_OFFSET 0x1FFF
 #define IP6_OFFSET 0xFFF8
 #define IP6_MF 0x0001
+#define IPV4_SADDR 12 /* daddr follows it */
+#define IPV6_SADDR 8
 #define IPV6_HLEN 40
 #define IPV6_EXTENSIONS_MAX 6
 
@@ -79,6 +81,7 @@ struct header {
 	const void *at;
 	struct sk_buff *skb;
 	__u32 skipped; /* bytes from where the skb's own begins */
+	__u32 offset;  /* of the skb's own, where it has not just arrived */
 	__u8 family; /* 0: neither IPv4 nor IPv6 */
 	bool arrived; /* skb->data is the skb's own, and skb->network_header isn't */
 };
@@ -101,9 +104,11 @@ static __always_inline bool family_wanted(__u8 family)
 static __always_inline struct header header_by_offset(struct sk_buff *skb, __u8 family,
 						      const bool typed)
 {
+	__u32 offset = GET(typed, skb, network_header);
 	struct header header = {
-		.at = GET(typed, skb, head) + GET(typed, skb, network_header),
+		.at = GET(typed, skb, head) + offset,
 		.skb = skb,
+		.offset = offset,
 		.family = family,
 	};
 
@@ -121,7 +126,7 @@ static __always_inline __u32 readable(const struct header *header, const bool ty
 		begin = GET(typed, skb, data_len) + header->skipped;
 	} else {
 		end = GET(typed, skb, tail);
-		begin = GET(typed, skb, network_header) + header->skipped;
+		begin = header->offset + header->skipped;
 	}
 	return end > begin ? end - begin : 0;
 }

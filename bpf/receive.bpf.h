@@ -117,6 +117,14 @@ static __always_inline void adopt(struct icmp_rtt_event *session, struct arrival
 }
 
 /* A bridge hands the skb of a port on as its own: one packet that arrives twice. */
+static __always_inline bool arrived_before(const struct arrival *arrival, struct sk_buff *skb,
+					   const struct packet *packet)
+{
+	return arrival->skb == (__u64)skb && arrival->recv_ns && arrival->key.id == packet->id &&
+	       arrival->key.seq == packet->seq && arrival->key.local == packet->daddr[0] &&
+	       arrival->key.remote == packet->saddr[0];
+}
+
 static __always_inline bool same_echo(const struct echo_key *a, const struct echo_key *b)
 {
 	return a->id == b->id && a->seq == b->seq && a->local == b->local &&
@@ -124,7 +132,7 @@ static __always_inline bool same_echo(const struct echo_key *a, const struct ech
 }
 
 /* The session of what has arrived, if it is known by now: opens or stamps it. */
-static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buff *skb,
+static __always_inline void on_recv_session(struct cpu_state *cpu, struct net_device *dev,
 					    struct arrival *arrival, const int family, __u64 now)
 {
 	struct icmp_rtt_event *session;
@@ -149,12 +157,13 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 	}
 	/* A bridge hands on what its port has received: the last device is whose it is. */
 	if (!session->side[SIDE_RECEIVE].ifindex || session->skb[HOOK_RECV] == arrival->skb)
-		note_device(session, SIDE_RECEIVE, GET(TYPED_TRACEPOINT, skb, dev),
-			    TYPED_TRACEPOINT);
+		note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
 	adopt(session, arrival, true);
+	arrival->number = slot_of_session(session)->number;
+	arrival->word = word_of(session, family, &arrival->key);
 	if (arrival->key.direction == DIRECTION_TX && config.tx_close == HOOK_RECV &&
 	    session->ts_ns[HOOK_RECV])
-		complete_session(cpu, family, &arrival->key, session, now);
+		complete_session(cpu, session, arrival->word, now);
 }
 
 /*
@@ -168,7 +177,7 @@ static __always_inline void refuse_direction(struct cpu_state *cpu, __u64 skb, c
 		packet->kind == PACKET_REQUEST &&
 		in_prefix(packet->daddr, config.local, config.local_mask, family) &&
 		in_prefix(packet->saddr, config.remote, config.remote_mask, family);
-	cpu->refused = skb;
+	refuse(cpu, skb);
 }
 
 /*
@@ -184,7 +193,6 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	struct arrival *arrival;
 	struct cpu_state *cpu;
 	struct packet packet;
-	struct echo_key key;
 	__u32 direction;
 	__u64 now;
 
@@ -194,12 +202,17 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	cpu = this_cpu();
 	if (!cpu)
 		return;
-	cpu->refused = 0;
+	refuse_none(cpu);
 	cpu->delivered = 0;
 	if (packet.kind == PACKET_UNREADABLE)
 		count(cpu, COUNTER_UNPARSED);
-	if (packet.kind != PACKET_REQUEST && packet.kind != PACKET_REPLY)
+	if (packet.kind != PACKET_REQUEST && packet.kind != PACKET_REPLY) {
+		/* A later fragment may be what its packet is put together in. */
+		arrival = find_arrival(cpu, (__u64)skb);
+		if (arrival)
+			release_arrival(arrival);
 		return;
+	}
 	direction = direction_of(packet.kind, SIDE_RECEIVE);
 	if (!(direction & config.directions) && config.rx_open != HOOK_RECV) {
 		refuse_direction(cpu, (__u64)skb, family, &packet);
@@ -208,9 +221,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	now = bpf_ktime_get_ns();
 	arrival = claim_arrival(cpu, (__u64)skb);
 	dev = GET(TYPED_TRACEPOINT, skb, dev);
-	make_key(family, &packet, SIDE_RECEIVE, direction, netns_of_device(dev, TYPED_TRACEPOINT),
-		 &key);
-	if (arrival->skb != (__u64)skb || !arrival->recv_ns || !same_echo(&arrival->key, &key)) {
+	if (!arrived_before(arrival, skb, &packet)) {
 		arrival->skb = (__u64)skb;
 		arrival->recv_ns = now;
 		arrival->recv_probe = probe;
@@ -218,21 +229,33 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 		keep_stack(ctx, arrival, 0);
 	}
 	arrival->since_ns = now;
-	arrival->key = key;
+	make_key(family, &packet, SIDE_RECEIVE, direction, netns_of_device(dev, TYPED_TRACEPOINT),
+		 &arrival->key);
 	arrival->sum = sum_without_type(&packet);
 	arrival->dev = (__u64)dev;
 	arrival->ip_rcv_ns = 0;
-	arrival->stray = !device_wanted(dev, key.netns, TYPED_TRACEPOINT);
+	arrival->word = 0;
+	arrival->stray = !device_wanted(dev, TYPED_TRACEPOINT);
 	expect(cpu);
-	if (!is_self_test(key.netns, probe))
-		on_recv_session(cpu, skb, arrival, family, now);
+	if (!is_self_test(arrival->key.netns, probe))
+		on_recv_session(cpu, dev, arrival, family, now);
+}
+
+/* No reply can end anything, and whatever else comes by is looked at where it is delivered. */
+static __always_inline bool nothing_awaited(void)
+{
+	return !(config.directions & DIRECTION_RX) && !under_way && !cpus_refusing &&
+	       !self_testing();
 }
 
 static __always_inline void on_recv(void *ctx, struct sk_buff *skb, const int probe)
 {
-	__be16 protocol = GET(TYPED_TRACEPOINT, skb, protocol);
+	__be16 protocol;
 	__u32 skipped = 0;
 
+	if (nothing_awaited())
+		return;
+	protocol = GET(TYPED_TRACEPOINT, skb, protocol);
 	if (protocol != bpf_htons(ETH_P_IP) && protocol != bpf_htons(ETH_P_IPV6))
 		skipped = skip_tags(skb, &protocol);
 	if (protocol == bpf_htons(ETH_P_IP)) {
@@ -253,7 +276,7 @@ static __always_inline void on_other_device(struct sk_buff *skb, struct arrival 
 {
 	struct net_device *dev = GET(typed, skb, dev);
 	__u32 netns = netns_of_device(dev, typed);
-	bool wanted = device_wanted(dev, netns, typed);
+	bool wanted = device_wanted(dev, typed);
 	struct icmp_rtt_event *session;
 
 	arrival->key.netns = netns;
@@ -275,13 +298,16 @@ static __always_inline void on_other_device(struct sk_buff *skb, struct arrival 
 }
 
 /* An skb that on_recv recognised. Its stamp waits with it for icmp_rcv, or for its end. */
-static __always_inline void on_ip_rcv_arrival(void *ctx, struct sk_buff *skb,
-					      struct arrival *arrival, const int probe,
-					      const int family, const bool typed)
+static __always_inline void reach_ip_rcv(void *ctx, struct arrival *arrival, const int probe)
 {
 	arrival->ip_rcv_ns = bpf_ktime_get_ns();
 	arrival->ip_rcv_probe = probe;
 	keep_stack(ctx, arrival, 1);
+}
+
+static __always_inline void settle_arrival(struct sk_buff *skb, struct arrival *arrival,
+					   const __u32 probe, const __u32 family, const bool typed)
+{
 	if (is_self_test(arrival->key.netns, probe))
 		return;
 	if (arrival->recv_ns || arrival->fragment || arrival->dev != (__u64)GET(typed, skb, dev))
@@ -306,7 +332,8 @@ static __always_inline void on_ip_rcv(void *ctx, struct sk_buff *skb, const int 
 	arrival = find_arrival(cpu, (__u64)skb);
 	if (arrival && !arrival->ip_rcv_ns) {
 		expect_fewer(cpu, 1, 0);
-		on_ip_rcv_arrival(ctx, skb, arrival, probe, family, typed);
+		reach_ip_rcv(ctx, arrival, probe);
+		settle_arrival(skb, arrival, probe, family, typed);
 		return;
 	}
 	/* One of ours may have become another skb on the way (a clone). */
@@ -319,29 +346,56 @@ static __always_inline void on_ip_rcv(void *ctx, struct sk_buff *skb, const int 
 		 netns_of_device(GET(typed, skb, dev), typed), &key);
 	session = find_receive(family, &key, sum_without_type(&packet));
 	if (session)
-		stamp(ctx, session, HOOK_IP_RCV, probe, (__u64)skb, bpf_ktime_get_ns());
+		stamp(ctx, cpu, session, HOOK_IP_RCV, probe, (__u64)skb, bpf_ktime_get_ns());
 }
 
-/* Not inlined: the verifier would otherwise go through it for each turn of a loop anew. */
-static __noinline int on_ip_rcv_listed(void *ctx, __u64 skb, struct arrival *arrival, int probe,
-				       int family)
+/*
+ * Notes the slot of a listed skb's arrival, if it is one of ours. A global
+ * function, as find_tagged is.
+ */
+__noinline int note_listed(__u64 skb)
 {
-	on_ip_rcv_arrival(ctx, (struct sk_buff *)skb, arrival, probe, family, false);
+	struct cpu_state *cpu = this_cpu();
+	struct arrival *arrival;
+
+	if (!cpu)
+		return 0;
+	arrival = find_arrival(cpu, skb);
+	if (arrival && !arrival->ip_rcv_ns) {
+		cpu->found[cpu->found_count & (LISTED_MAX - 1)] = arrival->slot;
+		cpu->found_count++;
+	}
+	return 0;
+}
+
+/* What follows reach_ip_rcv, for an skb of a list. As note_listed. */
+__noinline int settle_listed(__u32 slot, __u32 probe, __u32 family)
+{
+	struct cpu_state *cpu = this_cpu();
+	struct arrival *arrival;
+	struct sk_buff *skb;
+
+	if (!cpu)
+		return 0;
+	arrival = &cpu->arrival[slot & (TAGS - 1)];
+	skb = (struct sk_buff *)arrival->skb;
+	settle_arrival(skb, arrival, probe, family, false);
 	return 0;
 }
 
 /*
  * A list is walked only when one of ours has arrived on this CPU: once to find
- * them, then each is looked at. How many were found is kept in the map, where
- * the verifier doesn't tell one number from another. The counters have 64 bits because verifiers
- * before 6.8 forget a spilled one of 32.
+ * them, then each is looked at. What is listed and found is passed on by way of
+ * the map: what is read from there is a number to the verifier, like any other.
+ * The counters have 64 bits because verifiers before 6.8 forget a spilled one
+ * of 32.
  */
 static __always_inline void on_ip_list_rcv(void *ctx, struct list_head *list, const int probe,
 					   const int family, const bool typed)
 {
-	struct cpu_state *cpu;
-	struct list_head *node;
 	struct arrival *arrival;
+	struct list_head *node;
+	struct cpu_state *cpu;
 	__u64 found;
 	__u64 i;
 
@@ -353,11 +407,8 @@ static __always_inline void on_ip_list_rcv(void *ctx, struct list_head *list, co
 	cpu->found_count = 0;
 	node = GET(typed, list, next);
 	for (i = 0; i < LIST_MAX && node && node != list; i++) {
-		arrival = find_arrival(cpu, (__u64)node);
-		if (arrival && !arrival->ip_rcv_ns) {
-			cpu->found[cpu->found_count & (LISTED_MAX - 1)] = arrival->slot;
-			cpu->found_count++;
-		}
+		*(volatile __u64 *)&cpu->listed = (__u64)node;
+		note_listed(*(volatile __u64 *)&cpu->listed);
 		node = GET(typed, node, next);
 	}
 	found = cpu->found_count;
@@ -366,7 +417,8 @@ static __always_inline void on_ip_list_rcv(void *ctx, struct list_head *list, co
 	expect_fewer(cpu, found, cpu->strays + i - found);
 	for (i = 0; i < LISTED_MAX && i < cpu->found_count; i++) {
 		arrival = &cpu->arrival[cpu->found[i] & (TAGS - 1)];
-		on_ip_rcv_listed(ctx, arrival->skb, arrival, probe, family);
+		reach_ip_rcv(ctx, arrival, probe);
+		settle_listed(cpu->found[i], probe, family);
 	}
 }
 
@@ -378,6 +430,7 @@ static __always_inline void on_error(struct cpu_state *cpu, struct header *heade
 		.at = header->at + packet->inner,
 		.skb = header->skb,
 		.skipped = packet->inner,
+		.offset = header->offset,
 		.family = header->family,
 	};
 	struct icmp_rtt_event *session;
@@ -421,10 +474,10 @@ static __always_inline void on_unmatched(struct cpu_state *cpu, __u8 family,
 	if (completed) {
 		count(cpu, COUNTER_DUPLICATE_REPLIES);
 		if (completed & 1)
-			emit_reply(family, key, OUTCOME_DUPLICATE, HOOK_ICMP_RCV, probe, skb, now);
+			emit_reply(cpu, family, key, OUTCOME_DUPLICATE, HOOK_ICMP_RCV, probe, skb, now);
 	} else if (bpf_map_lookup_elem(&given_up, key) || bpf_map_lookup_elem(&given_up, &any)) {
 		count(cpu, COUNTER_LATE_REPLIES);
-		emit_reply(family, key, OUTCOME_LATE, HOOK_ICMP_RCV, probe, skb, now);
+		emit_reply(cpu, family, key, OUTCOME_LATE, HOOK_ICMP_RCV, probe, skb, now);
 	} else {
 		count(cpu, COUNTER_UNMATCHED_REPLIES);
 	}
@@ -451,17 +504,23 @@ session_at_icmp(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
 /*
  * The arrival of an echo whose packet has another skb by now: ip_rcv goes on with
  * a clone where a packet socket of one protocol (a DHCP client's, say) has taken
- * the skb as well. Not inlined: the verifier goes through its loop once.
+ * the skb as well. One more than its slot; 0: there is none. A global function:
+ * see find_tagged.
  */
-static __noinline struct arrival *arrival_of_echo(struct cpu_state *cpu, struct echo_key *key)
+__noinline int find_arrival_of(__u32 number, __u16 id, __u16 seq, __u32 local, __u32 remote)
 {
+	struct cpu_state *cpu = bpf_map_lookup_elem(&cpus, &number);
+	const struct echo_key key = { .id = id, .seq = seq, .local = local, .remote = remote };
+
+	if (!cpu)
+		return 0;
 	for (int i = 0; i < TAGS; i++) {
 		struct arrival *arrival = &cpu->arrival[i];
 
-		if (arrival->skb && arrival->ip_rcv_ns && same_echo(&arrival->key, key))
-			return arrival;
+		if (arrival->skb && arrival->ip_rcv_ns && same_echo(&arrival->key, &key))
+			return i + 1;
 	}
-	return NULL;
+	return 0;
 }
 
 /*
@@ -471,19 +530,25 @@ static __noinline struct arrival *arrival_of_echo(struct cpu_state *cpu, struct 
 static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt_event *session,
 					  struct sk_buff *skb, struct echo_key *key, bool wanted)
 {
-	__u32 number = session->cpu[HOOK_RECV];
+	__u32 number = cpu->number;
 	struct arrival *arrival;
+	__u32 found;
 
-	if (session->ts_ns[HOOK_RECV] && number != bpf_get_smp_processor_id())
+	if (session->ts_ns[HOOK_RECV] && session->cpu[HOOK_RECV] != number) {
+		number = session->cpu[HOOK_RECV];
 		cpu = bpf_map_lookup_elem(&cpus, &number);
+	}
 	if (!cpu)
 		return;
 	arrival = find_arrival(cpu, (__u64)skb);
 	/* What was put together may have the skb that an earlier first fragment had. */
 	if (arrival && (arrival->key.id != key->id || arrival->key.seq != key->seq))
 		arrival = NULL;
-	if (!arrival)
-		arrival = arrival_of_echo(cpu, key);
+	if (!arrival) {
+		found = find_arrival_of(number, key->id, key->seq, key->local, key->remote);
+		if (found)
+			arrival = &cpu->arrival[(found - 1) & (TAGS - 1)];
+	}
 	if (!arrival && key->direction == DIRECTION_RX)
 		arrival = bpf_map_lookup_elem(&fragments, key);
 	if (!arrival) {
@@ -498,39 +563,119 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 		bpf_map_delete_elem(&fragments, key);
 }
 
+/* Whether a packet that is delivered while nothing is awaited has none of our addresses. */
+static __always_inline bool is_strange(struct sk_buff *skb, __u8 family, const bool typed)
+{
+	const void *at = GET(typed, skb, head) + GET(typed, skb, network_header);
+	__u32 addresses[8];
+
+	if (family == FAMILY_IPV4) {
+		if (bpf_probe_read_kernel(addresses, 8, at + IPV4_SADDR))
+			return false;
+		return !in_prefix(&addresses[1], config.local, config.local_mask, family) ||
+		       !in_prefix(&addresses[0], config.remote, config.remote_mask, family);
+	}
+	if (bpf_probe_read_kernel(addresses, 32, at + IPV6_SADDR))
+		return false;
+	return !in_prefix(&addresses[4], config.local, config.local_mask, family) ||
+	       !in_prefix(&addresses[0], config.remote, config.remote_mask, family);
+}
+
+/* The session that was given what the arrival of its packet has kept; NULL: look at the packet. */
+static __always_inline struct icmp_rtt_event *session_of_arrival(const struct arrival *arrival,
+								  struct sk_buff *skb)
+{
+	struct icmp_rtt_event *session;
+
+	if (!arrival || !arrival->word || arrival->fragment)
+		return NULL;
+	session = session_alive_at(arrival->number, arrival->word);
+	return session && session->skb[HOOK_RECV] == (__u64)skb ? session : NULL;
+}
+
+/* A packet of the session that was found under @word has come to ICMP. */
+static __always_inline void on_delivered(void *ctx, const struct cpu_state *cpu,
+					 struct icmp_rtt_event *session, __u64 word,
+					 struct sk_buff *skb, struct net_device *dev, bool wanted,
+					 const int probe, __u64 now, const bool typed)
+{
+	if (!session->side[SIDE_RECEIVE].pid && !session->side[SIDE_RECEIVE].comm[0])
+		note_task(session, SIDE_RECEIVE);
+	if (!session->side[SIDE_RECEIVE].ifindex && (!config.ifindex || wanted))
+		note_device(session, SIDE_RECEIVE, dev, typed);
+	stamp(ctx, cpu, session, HOOK_ICMP_RCV, probe, (__u64)skb, now);
+	if (session->direction == DIRECTION_TX && config.tx_close == HOOK_ICMP_RCV)
+		complete_session(cpu, session, word, now);
+}
+
+/* One of ours by its addresses; no self-test's is. Counts, as request_wanted, those that are not. */
+static __always_inline bool is_foreign(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
+				       const struct packet *packet)
+{
+	if (self_testing() ||
+	    (in_prefix(packet->daddr, config.local, config.local_mask, family) &&
+	     in_prefix(packet->saddr, config.remote, config.remote_mask, family)))
+		return false;
+	if (packet->kind == PACKET_REPLY)
+		cpu->delivered = (__u64)skb;
+	else if (config.directions & DIRECTION_RX)
+		count(cpu, COUNTER_OTHER_ADDRESS);
+	return true;
+}
+
 /*
- * Delivered to this host: the addresses are final. Looks at the packet anew,
- * because reassembly may have made it another skb.
+ * Delivered to this host: the addresses are final. Looks at the packet anew
+ * unless its arrival was given to a session, because reassembly may have made
+ * it another skb and NAT another echo.
  */
 static __always_inline void on_icmp_rcv(void *ctx, struct sk_buff *skb, const int probe,
 					const int family, const bool typed)
 {
-	struct cpu_state *cpu = this_cpu();
 	struct icmp_rtt_event *session;
+	struct arrival *arrival;
 	struct net_device *dev;
+	struct cpu_state *cpu;
 	struct header header;
 	struct packet packet;
 	struct echo_key key;
 	bool wanted;
+	__u64 word;
 	__u64 now;
 
+	if (nothing_awaited() && is_strange(skb, family, typed))
+		return;
+	cpu = this_cpu();
 	if (!cpu)
 		return;
 	if (cpu->refused == (__u64)skb) {
-		cpu->refused = 0;
+		refuse_none(cpu);
 		cpu->delivered = (__u64)skb;
 		if (cpu->refused_matches)
 			count(cpu, COUNTER_OTHER_DIRECTION);
 		return;
 	}
-	header = header_by_offset(skb, family, typed);
 	dev = GET(typed, skb, dev);
+	arrival = find_arrival(cpu, (__u64)skb);
+	session = session_of_arrival(arrival, skb);
+	if (session && arrival) {
+		now = bpf_ktime_get_ns();
+		if (session->direction == DIRECTION_TX)
+			cpu->delivered = (__u64)skb;
+		wanted = device_wanted(dev, typed);
+		word = arrival->word;
+		adopt(session, arrival, wanted);
+		release_arrival(arrival);
+		on_delivered(ctx, cpu, session, word, skb, dev, wanted, probe, now, typed);
+		return;
+	}
+	header = header_by_offset(skb, family, typed);
 	parse(&header, &packet, typed);
 	if (packet.kind == PACKET_UNREADABLE)
 		count(cpu, COUNTER_UNPARSED);
 	if (packet.kind == PACKET_ERROR)
 		on_error(cpu, &header, &packet, netns_of_device(dev, typed), typed);
-	if (packet.kind != PACKET_REQUEST && packet.kind != PACKET_REPLY)
+	if ((packet.kind != PACKET_REQUEST && packet.kind != PACKET_REPLY) ||
+	    is_foreign(cpu, skb, family, &packet))
 		return;
 	make_key(family, &packet, SIDE_RECEIVE, direction_of(packet.kind, SIDE_RECEIVE),
 		 netns_of_device(dev, typed), &key);
@@ -540,15 +685,10 @@ static __always_inline void on_icmp_rcv(void *ctx, struct sk_buff *skb, const in
 	session = session_at_icmp(cpu, skb, family, &packet, &key, probe, now);
 	if (!session)
 		return;
-	wanted = device_wanted(dev, key.netns, typed);
+	wanted = device_wanted(dev, typed);
+	word = word_of(session, family, &key);
 	adopt_arrival(cpu, session, skb, &key, wanted);
-	if (!session->side[SIDE_RECEIVE].pid && !session->side[SIDE_RECEIVE].comm[0])
-		note_task(session, SIDE_RECEIVE);
-	if (!session->side[SIDE_RECEIVE].ifindex && (!config.ifindex || wanted))
-		note_device(session, SIDE_RECEIVE, dev, typed);
-	stamp(ctx, session, HOOK_ICMP_RCV, probe, (__u64)skb, now);
-	if (key.direction == DIRECTION_TX && config.tx_close == HOOK_ICMP_RCV)
-		complete_session(cpu, family, &key, session, now);
+	on_delivered(ctx, cpu, session, word, skb, dev, wanted, probe, now, typed);
 }
 
 #endif

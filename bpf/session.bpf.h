@@ -14,37 +14,78 @@
 #define EVENT_FULL_SIZE sizeof(struct icmp_rtt_event)
 
 /*
- * Echoes under way. Key: the first 20 bytes of struct echo_key; value: struct
- * icmp_rtt_event, up to stack_bytes when stacks are off (the reader sets the
- * value's size and the number of entries). Inserted by open_session, deleted
- * by close_session and by the reader at the timeout. Full: the echo is
- * refused and counted.
+ * Where an echo under way may lie: one bucket of slots, as long as a cache line.
+ * A slot's word is a tag of its key, a number of uses, and a phase: whoever
+ * claims, opens, takes or frees a slot changes it.
  */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
-	__uint(key_size, KEY_V4_SIZE);
-	__uint(value_size, sizeof(struct icmp_rtt_event));
-} sessions_v4 SEC(".maps");
+#define BUCKET_SLOTS 8
+#define SLOT_FREE 0ULL
+#define SLOT_CLAIMED 1ULL /* not to be found yet */
+#define SLOT_OPEN 2ULL
+#define SLOT_TAKEN 3ULL /* by whoever ends the session */
+#define SLOT_PHASE 3ULL
+#define SLOT_USE 4ULL
+#define SLOT_USES 0xFFFFFFFCULL
+#define SLOT_TAG 0xFFFFFFFF00000000ULL
 
-/* The same for IPv6. Key: struct echo_key. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
-	__uint(key_size, sizeof(struct echo_key));
-	__uint(value_size, sizeof(struct icmp_rtt_event));
-} sessions_v6 SEC(".maps");
+struct bucket {
+	__u64 word[BUCKET_SLOTS];
+};
+
+/* What is in a slot. Valid only together with the word that it was read under. */
+struct slot {
+	__u64 word;
+	__u32 number; /* its own index */
+	struct echo_key key;
+	struct icmp_rtt_event event;
+};
 
 /*
- * A zeroed session to insert, or record to fill. Key: 0. Never written: the
- * value is too large for the stack of a program.
+ * Words of the slots. Key: number of a bucket; value: struct bucket (the reader
+ * sets the number of entries, a power of two). Changed by claim, take and
+ * free_slot. An array with an own way of finding: a hash map's insert, lookups
+ * and delete were three quarters of what an echo cost.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bucket);
+} buckets SEC(".maps");
+
+/*
+ * Echoes under way. Key: number of a slot; value: struct slot, up to the event's
+ * stack_bytes when stacks are off (the reader sets the value's size and the
+ * number of entries). Filled by open_session, freed by whoever ends the session:
+ * the last hook, a restart, or the reader's sweep. Bucket full: the echo is
+ * refused and counted.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, BUCKET_SLOTS);
 	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(struct icmp_rtt_event));
-} blank SEC(".maps");
+	__uint(value_size, sizeof(struct slot));
+} sessions SEC(".maps");
+
+struct claim {
+	__u64 use; /* of the slot's word */
+	__u64 number;
+};
+
+/*
+ * Whose a slot is, where the kernel cannot compare and exchange (one entry where
+ * it can). Key: struct claim; value: of no meaning. Inserted by claim, deleted
+ * by take; full: as if the bucket were.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct claim);
+	__type(value, __u32);
+} claims SEC(".maps");
+
+/* How many sessions are under way: while there are none, no reply can end one. */
+static __u64 under_way;
 
 /*
  * Reports: struct icmp_rtt_event, as long as a session's value. Written by
@@ -57,8 +98,7 @@ struct {
 
 /*
  * Key: enum icmp_rtt_probe; value: how often it recognised an echo of the
- * self-test. Entry 0 is set by the reader when the test is over: the inode
- * number of its namespace may come up again.
+ * self-test. Read by the reader when its echo was answered.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -80,16 +120,19 @@ struct {
 	__type(value, __u16);
 } given_up SEC(".maps");
 
+/* Set by the reader's first sweep: the inode number of the test's namespace may come up again. */
+static bool self_test_over;
+
 #define WAKEUP_BYTES (256 * 1024)
 
 #define RECENT_SLOTS 16384
-#define FINGERPRINT_SHIFT 17
+#define FINGERPRINT 0xFFFFFFFF0000FFFEULL
 
 /*
  * Fingerprints of echoes that completed, so that a second reply is told from
- * a stray one. Key: low bits of the fingerprint; value: the fingerprint, the
- * request's sum in bits 1 to 16, and bit 0, set for an echo that was reported.
- * Written by remember_completed; a later echo in the same slot replaces it.
+ * a stray one. Key: low bits of the tag; value: the tag, the request's sum and
+ * its id, and bit 0, set for an echo that was reported. Written by
+ * remember_completed; a later echo in the same place replaces it.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -98,60 +141,204 @@ struct {
 	__type(value, __u64);
 } recent SEC(".maps");
 
-static __always_inline struct icmp_rtt_event *find_session(__u8 family, struct echo_key *key)
+/* Spreads a key. Requests that follow each other lie in buckets that do. */
+static __always_inline __u32 hash_of(__u8 family, const struct echo_key *key)
 {
-	if (family == FAMILY_IPV4)
-		return bpf_map_lookup_elem(&sessions_v4, key);
-	return bpf_map_lookup_elem(&sessions_v6, key);
+	const __u32 odd = 0x9E3779B1;
+	__u32 hash = (key->netns ^ key->direction) * odd ^ key->id;
+
+	hash = (hash ^ hash >> 16) * odd ^ key->local;
+	hash = (hash ^ hash >> 16) * odd ^ key->remote;
+	if (family == FAMILY_IPV6) {
+		for (int i = 0; i < 3; i++)
+			hash = (hash ^ hash >> 16) * odd ^ key->local_rest[i] * 3 ^
+			       key->remote_rest[i];
+	}
+	hash = (hash ^ hash >> 16) * odd;
+	return hash + key->seq;
+}
+
+static __always_inline bool same_key(__u8 family, const struct echo_key *a,
+				     const struct echo_key *b)
+{
+	if (a->seq != b->seq || a->id != b->id || a->remote != b->remote ||
+	    a->local != b->local || a->netns != b->netns || a->direction != b->direction)
+		return false;
+	if (family == FAMILY_IPV6) {
+		for (int i = 0; i < 3; i++)
+			if (a->local_rest[i] != b->local_rest[i] ||
+			    a->remote_rest[i] != b->remote_rest[i])
+				return false;
+	}
+	return true;
+}
+
+static __always_inline struct bucket *bucket_at(__u32 number)
+{
+	return bpf_map_lookup_elem(&buckets, &number);
+}
+
+static __always_inline struct slot *slot_at(__u32 number)
+{
+	return bpf_map_lookup_elem(&sessions, &number);
+}
+
+/* The compiler is kept from adding before it has tested, which verifiers do not have. */
+static __always_inline struct icmp_rtt_event *session_in(struct slot *slot)
+{
+	if (!slot)
+		return NULL;
+	barrier_var(slot);
+	return &slot->event;
+}
+
+static __always_inline struct slot *slot_of_session(struct icmp_rtt_event *session)
+{
+	return (void *)session - __builtin_offsetof(struct slot, event);
+}
+
+/*
+ * One more than the number of the first open slot with the tag of @hash, not
+ * before @way of its bucket; 0: there is none. A global function: the verifier
+ * goes through it once, and callers know no more of the result than that it is
+ * a number. That spares most of the time that loading takes.
+ */
+__noinline int find_tagged(__u32 hash, __u32 way)
+{
+	__u64 tag_and_phase = (__u64)hash << 32 | SLOT_OPEN;
+	__u32 number = hash & config.bucket_mask;
+	struct bucket *bucket = bucket_at(number);
+
+	if (!bucket)
+		return 0;
+	for (__u32 i = 0; i < BUCKET_SLOTS; i++)
+		if (i >= way && (bucket->word[i] & (SLOT_TAG | SLOT_PHASE)) == tag_and_phase)
+			return number * BUCKET_SLOTS + i + 1;
+	return 0;
+}
+
+/* Two keys with one tag are as many as can be told apart in one bucket. */
+static __always_inline struct slot *find_slot(__u8 family, const struct echo_key *key)
+{
+	__u32 hash = hash_of(family, key);
+	__u32 found = find_tagged(hash, 0);
+	struct slot *slot;
+
+	if (!found)
+		return NULL;
+	slot = slot_at(found - 1);
+	if (slot && same_key(family, &slot->key, key))
+		return slot;
+	found = find_tagged(hash, (found - 1) % BUCKET_SLOTS + 1);
+	if (!found)
+		return NULL;
+	slot = slot_at(found - 1);
+	return slot && same_key(family, &slot->key, key) ? slot : NULL;
+}
+
+static __always_inline struct icmp_rtt_event *find_session(__u8 family,
+							    const struct echo_key *key)
+{
+	return under_way ? session_in(find_slot(family, key)) : NULL;
+}
+
+/* The session that was found under @word; NULL if it has ended since. */
+static __always_inline struct icmp_rtt_event *session_alive_at(__u32 number, __u64 word)
+{
+	struct bucket *bucket = bucket_at(number / BUCKET_SLOTS);
+
+	if (!bucket || bucket->word[number % BUCKET_SLOTS] != word)
+		return NULL;
+	return session_in(slot_at(number));
+}
+
+/*
+ * The word under which the session found is that of @key; 0: it has ended since.
+ * Read before the key is, so that it cannot be that of a later one.
+ */
+static __always_inline __u64 word_of(struct icmp_rtt_event *session, __u8 family,
+				     const struct echo_key *key)
+{
+	struct slot *slot = slot_of_session(session);
+	__u64 word = *(volatile __u64 *)&slot->word;
+
+	barrier();
+	return same_key(family, &slot->key, key) ? word : 0;
 }
 
 /* Whether a request that many may answer was ever followed: only then is there a second look. */
 static bool many_asked;
 
-static __always_inline long delete_session(__u8 family, struct echo_key *key)
+/* Of two that want a free slot, one gets it. */
+static __always_inline bool claim(__u64 *word, __u32 number, __u64 from, __u64 to)
 {
-	if (family == FAMILY_IPV4)
-		return bpf_map_delete_elem(&sessions_v4, key);
-	return bpf_map_delete_elem(&sessions_v6, key);
-}
+	struct claim claim = { .use = from & SLOT_USES, .number = number };
 
-static __always_inline __u64 fingerprint(__u8 family, const struct echo_key *key)
-{
-	const __u64 odd = 0x9E3779B97F4A7C15ULL;
-	__u64 hash = key->netns ^ ((__u64)key->direction << 32);
-
-	hash = hash * odd ^ ((__u32)key->id << 16 | key->seq);
-	hash = hash * odd ^ key->local;
-	hash = hash * odd ^ key->remote;
-	if (family == FAMILY_IPV6) {
-		for (int i = 0; i < 3; i++) {
-			hash = hash * odd ^ key->local_rest[i];
-			hash = hash * odd ^ key->remote_rest[i];
-		}
+	if (config.atomics)
+		return __sync_val_compare_and_swap(word, from, to) == from;
+	if (bpf_map_update_elem(&claims, &claim, &number, BPF_NOEXIST))
+		return false;
+	if (*(volatile __u64 *)word == from) {
+		*(volatile __u64 *)word = to;
+		return true;
 	}
-	hash *= odd;
-	return (hash ^ hash >> 32) >> FINGERPRINT_SHIFT << FINGERPRINT_SHIFT;
+	bpf_map_delete_elem(&claims, &claim); /* it was used and freed since it was looked at */
+	return false;
 }
 
-static __always_inline void remember_completed(__u8 family, const struct echo_key *key,
-					       __u16 sum, const bool reported)
+/*
+ * Of those that want to end a session, one does, and no later one in its slot:
+ * where the slot's word is, for free_slot; NULL for the others.
+ */
+static __always_inline __u64 *take(struct slot *slot, __u64 word)
 {
-	__u64 hash = fingerprint(family, key);
-	__u32 slot = hash >> FINGERPRINT_SHIFT & (RECENT_SLOTS - 1);
-	__u64 *known = bpf_map_lookup_elem(&recent, &slot);
+	struct claim claim = { .use = word & SLOT_USES, .number = slot->number };
+	struct bucket *bucket = bucket_at(slot->number / BUCKET_SLOTS);
+	__u64 *place;
+
+	if (!bucket)
+		return NULL;
+	place = &bucket->word[slot->number % BUCKET_SLOTS];
+	if (config.atomics)
+		return __sync_val_compare_and_swap(place, word, word | SLOT_TAKEN) == word ?
+			       place :
+			       NULL;
+	if (bpf_map_delete_elem(&claims, &claim))
+		return NULL;
+	*(volatile __u64 *)place = word | SLOT_TAKEN;
+	return place;
+}
+
+/* By the one that took it, and is done with it. */
+static __always_inline void free_slot(struct slot *slot, __u64 *place)
+{
+	__sync_fetch_and_add(&under_way, -1);
+	*(volatile __u64 *)place = (slot->word + SLOT_USE) & SLOT_USES;
+}
+
+static __always_inline __u64 fingerprint(__u32 tag, __u16 id)
+{
+	return (__u64)tag << 32 | (id & 0x7FFF) << 1;
+}
+
+static __always_inline void remember_completed(struct slot *slot, const bool reported)
+{
+	__u32 tag = slot->word >> 32;
+	__u32 at = tag & (RECENT_SLOTS - 1);
+	__u64 *known = bpf_map_lookup_elem(&recent, &at);
 
 	if (known)
-		*known = hash | (__u64)sum << 1 | reported;
+		*known = fingerprint(tag, slot->key.id) | (__u64)slot->event.sum << 16 | reported;
 }
 
 /* What is known of a completed echo: see the map recent; 0: nothing. */
 static __always_inline __u64 find_completed(__u8 family, const struct echo_key *key)
 {
-	__u64 hash = fingerprint(family, key);
-	__u32 slot = hash >> FINGERPRINT_SHIFT & (RECENT_SLOTS - 1);
-	__u64 *known = bpf_map_lookup_elem(&recent, &slot);
+	__u32 tag = hash_of(family, key);
+	__u32 at = tag & (RECENT_SLOTS - 1);
+	__u64 *known = bpf_map_lookup_elem(&recent, &at);
 
-	return known && *known >> FINGERPRINT_SHIFT == hash >> FINGERPRINT_SHIFT ? *known : 0;
+	return known && (*known & FINGERPRINT) == fingerprint(tag, key->id) ? *known : 0;
 }
 
 /*
@@ -168,7 +355,7 @@ static __always_inline bool answers(__u8 family, const struct echo_key *key,
 	if (session->sum == sum)
 		return true;
 	completed = find_completed(family, key);
-	if (completed && (__u16)(completed >> 1) == sum)
+	if (completed && (__u16)(completed >> 16) == sum)
 		return false;
 	earlier = bpf_map_lookup_elem(&given_up, key);
 	return !earlier || *earlier != sum;
@@ -181,77 +368,92 @@ static __always_inline bool elsewhere(const struct icmp_rtt_event *session)
 	       !session->ts_ns[HOOK_RECV];
 }
 
-static __always_inline void account(struct cpu_state *cpu, __u8 family,
-				    const struct echo_key *key, __u16 sum, __u8 outcome,
+static __always_inline void account(struct cpu_state *cpu, struct slot *slot, __u8 outcome,
 				    const bool lost)
 {
-	if (outcome == OUTCOME_RESTARTED) {
+	switch (outcome) {
+	case OUTCOME_OPEN:
+		count(cpu, COUNTER_EXPIRED);
+		bpf_map_update_elem(&given_up, &slot->key, &slot->event.sum, BPF_ANY);
+		break;
+	case OUTCOME_RESTARTED:
 		count(cpu, COUNTER_RESTARTED);
 		if (lost)
 			count(cpu, COUNTER_RESTARTED_LOST);
-		return;
+		break;
+	default:
+		count(cpu, COUNTER_COMPLETE);
+		count(cpu, lost ? COUNTER_EVENTS_LOST : COUNTER_REPORTED);
+		remember_completed(slot, !lost);
 	}
-	count(cpu, COUNTER_COMPLETE);
-	count(cpu, lost ? COUNTER_EVENTS_LOST : COUNTER_REPORTED);
-	remember_completed(family, key, sum, !lost);
 }
+
+#define ASKED_EACH 16 /* reports of a CPU */
 
 /*
  * The reader looks into the buffer ten times a second; waking it for each
  * record would cost more than all the hooks of an echo together.
  */
-static __always_inline __u64 wakeup(void)
+static __always_inline __u64 wakeup(const struct cpu_state *cpu)
 {
+	if (cpu->counters.value[COUNTER_REPORTED] % ASKED_EACH)
+		return BPF_RB_NO_WAKEUP;
 	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < WAKEUP_BYTES ? BPF_RB_NO_WAKEUP :
 									       BPF_RB_FORCE_WAKEUP;
 }
 
 /*
- * Hands the session to the reader and deletes it; one caller of two wins. The
- * paths with and without a record are kept apart: verifiers before 6.3 forget
- * that a record was tested.
+ * Hands the session to the reader and ends it; one caller of two wins. Returns
+ * false where there is no room for the record: then the session is ended all
+ * the same, unless it is one that the reader gives up, who comes again.
  */
-static __always_inline void emit(struct cpu_state *cpu, __u8 family, struct echo_key *key,
-				 struct icmp_rtt_event *session, __u8 outcome)
+static __always_inline bool emit(struct cpu_state *cpu, struct slot *slot, __u64 word,
+				 __u8 outcome)
 {
 	struct icmp_rtt_event *record;
-	__u16 sum = session->sum;
+	__u64 *place;
 
 	if (config.stacks)
 		record = bpf_ringbuf_reserve(&events, EVENT_FULL_SIZE, 0);
 	else
 		record = bpf_ringbuf_reserve(&events, EVENT_BASE_SIZE, 0);
 	if (!record) {
-		if (!delete_session(family, key))
-			account(cpu, family, key, sum, outcome, true);
-		return;
+		place = outcome == OUTCOME_OPEN ? NULL : take(slot, word);
+		if (place) {
+			account(cpu, slot, outcome, true);
+			free_slot(slot, place);
+		}
+		return false;
+	}
+	place = take(slot, word);
+	if (!place) {
+		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		return true;
 	}
 	if (config.stacks)
-		bpf_probe_read_kernel(record, EVENT_FULL_SIZE, session);
+		bpf_probe_read_kernel(record, EVENT_FULL_SIZE, &slot->event);
 	else
-		__builtin_memcpy(record, session, EVENT_BASE_SIZE);
+		__builtin_memcpy(record, &slot->event, EVENT_BASE_SIZE);
 	record->outcome = outcome;
-	if (delete_session(family, key)) {
-		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
-		return;
-	}
-	account(cpu, family, key, sum, outcome, false);
-	bpf_ringbuf_submit(record, wakeup());
+	account(cpu, slot, outcome, false);
+	free_slot(slot, place);
+	bpf_ringbuf_submit(record, wakeup(cpu));
+	return true;
 }
 
 /* Ends a session that is not to be reported. */
-static __always_inline void discard(struct cpu_state *cpu, __u8 family, struct echo_key *key,
-				    const struct icmp_rtt_event *session,
+static __always_inline void discard(struct cpu_state *cpu, struct slot *slot, __u64 word,
 				    enum icmp_rtt_counter why)
 {
-	__u16 sum = session->sum;
+	__u64 *place = take(slot, word);
 
-	if (delete_session(family, key))
+	if (!place)
 		return;
 	if (why != COUNTER_OTHER_INTERFACE)
 		count(cpu, COUNTER_COMPLETE);
 	count(cpu, why);
-	remember_completed(family, key, sum, false);
+	remember_completed(slot, false);
+	free_slot(slot, place);
 }
 
 static __always_inline __u64 first_stamp(const struct icmp_rtt_event *session, __u32 first)
@@ -262,46 +464,43 @@ static __always_inline __u64 first_stamp(const struct icmp_rtt_event *session, _
 	return 0;
 }
 
-/* The last hook has stamped the session. */
-static __always_inline void complete_session(struct cpu_state *cpu, __u8 family, struct echo_key *key,
-					     struct icmp_rtt_event *session, __u64 now)
+/* A global function, as find_tagged is. */
+__noinline int complete_slot(__u32 number, __u64 word, __u64 now, __u32 cpu_number)
 {
+	struct cpu_state *cpu = bpf_map_lookup_elem(&cpus, &cpu_number);
+	struct slot *slot = slot_at(number);
+	struct icmp_rtt_event *session;
 	__u64 start;
 
-	count(cpu, COUNTER_REPLIES);
+	if (!cpu || !slot)
+		return 0;
+	session = &slot->event;
 	if (elsewhere(session)) {
-		discard(cpu, family, key, session, COUNTER_OTHER_INTERFACE);
-		return;
+		discard(cpu, slot, word, COUNTER_OTHER_INTERFACE);
+		return 0;
 	}
 	if (config.only_incomplete) {
-		discard(cpu, family, key, session, COUNTER_UNASKED);
-		return;
+		discard(cpu, slot, word, COUNTER_UNASKED);
+		return 0;
 	}
 	if (config.min_rtt_ns) {
-		start = first_stamp(session, key->direction == DIRECTION_TX ? HOOK_SEND :
-									      HOOK_RECV);
+		start = first_stamp(session, slot->key.direction == DIRECTION_TX ? HOOK_SEND :
+										    HOOK_RECV);
 		if (now - start < config.min_rtt_ns) {
-			discard(cpu, family, key, session, COUNTER_BELOW_THRESHOLD);
-			return;
+			discard(cpu, slot, word, COUNTER_BELOW_THRESHOLD);
+			return 0;
 		}
 	}
-	emit(cpu, family, key, session, OUTCOME_COMPLETE);
+	emit(cpu, slot, word, OUTCOME_COMPLETE);
+	return 0;
 }
 
-/*
- * An int: before d7ba4cc900bf ("bpf: return long from bpf_map_ops funcs"), v6.4, the
- * upper half of what a map operation returns is not that of a negative number.
- */
-static __always_inline int insert_blank(__u8 family, struct echo_key *key)
+/* The last hook has stamped the session that was found under @word. */
+static __always_inline void complete_session(const struct cpu_state *cpu,
+					     struct icmp_rtt_event *session, __u64 word, __u64 now)
 {
-	__u32 zero = 0;
-	void *value = bpf_map_lookup_elem(&blank, &zero);
-
-	if (!value)
-		return -1;
-	if (family == FAMILY_IPV4)
-		return bpf_map_update_elem(&sessions_v4, key, value, BPF_NOEXIST);
-	return bpf_map_update_elem(&sessions_v6, key, value, BPF_NOEXIST);
+	if (word)
+		complete_slot(slot_of_session(session)->number, word, now, cpu->number);
 }
 
 static __always_inline void put_key(struct icmp_rtt_event *event, __u8 family,
@@ -320,18 +519,64 @@ static __always_inline void put_key(struct icmp_rtt_event *event, __u8 family,
 	}
 }
 
-/* Ends the session of a request that was sent again. */
-static __always_inline void restart(struct cpu_state *cpu, __u8 family, struct echo_key *key,
-				    struct icmp_rtt_event *session)
+/* Ends the session of a request that was sent again. A global function, as find_tagged is. */
+__noinline int restart_slot(__u32 number, __u64 word)
 {
-	__u16 sum = session->sum;
+	struct cpu_state *cpu = this_cpu();
+	struct slot *slot = slot_at(number);
 
-	if (key->direction == DIRECTION_TX)
-		bpf_map_update_elem(&given_up, key, &sum, BPF_ANY);
-	if (elsewhere(session))
-		discard(cpu, family, key, session, COUNTER_OTHER_INTERFACE);
+	if (!cpu || !slot)
+		return 0;
+	if (slot->key.direction == DIRECTION_TX)
+		bpf_map_update_elem(&given_up, &slot->key, &slot->event.sum, BPF_ANY);
+	if (elsewhere(&slot->event))
+		discard(cpu, slot, word, COUNTER_OTHER_INTERFACE);
 	else
-		emit(cpu, family, key, session, OUTCOME_RESTARTED);
+		emit(cpu, slot, word, OUTCOME_RESTARTED);
+	return 0;
+}
+
+/* One more than the number of a slot that is ours now; 0: the bucket is full. As find_tagged. */
+__noinline int claim_tagged(__u32 hash)
+{
+	__u32 number = hash & config.bucket_mask;
+	struct bucket *bucket = bucket_at(number);
+	struct slot *slot;
+	__u64 word, mine;
+
+	if (!bucket)
+		return 0;
+	number *= BUCKET_SLOTS;
+	for (__u32 i = 0; i < BUCKET_SLOTS; i++) {
+		word = *(volatile __u64 *)&bucket->word[i];
+		if ((word & SLOT_PHASE) != SLOT_FREE)
+			continue;
+		mine = (__u64)hash << 32 | (word & SLOT_USES);
+		slot = slot_at(number + i);
+		if (!slot || !claim(&bucket->word[i], number + i, word, mine | SLOT_CLAIMED))
+			continue;
+		slot->number = number + i;
+		slot->word = mine | SLOT_OPEN;
+		return number + i + 1;
+	}
+	return 0;
+}
+
+static __always_inline struct slot *claim_slot(__u8 family, const struct echo_key *key)
+{
+	__u32 claimed = claim_tagged(hash_of(family, key));
+
+	return claimed ? slot_at(claimed - 1) : NULL;
+}
+
+/* From now on the session is found by its key. */
+static __always_inline void publish(struct slot *slot)
+{
+	struct bucket *bucket = bucket_at(slot->number / BUCKET_SLOTS);
+
+	barrier();
+	if (bucket)
+		*(volatile __u64 *)&bucket->word[slot->number % BUCKET_SLOTS] = slot->word;
 }
 
 /* A new session; one that was under way under the same key ends first. */
@@ -339,22 +584,29 @@ static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu
 							    struct echo_key *key)
 {
 	struct icmp_rtt_event *session;
-	int err;
+	struct slot *slot;
+	__u64 word;
 
 	count(cpu, COUNTER_REQUESTS);
-	err = insert_blank(family, key);
-	if (err == -EEXIST) {
-		session = find_session(family, key);
-		if (session)
-			restart(cpu, family, key, session);
-		err = insert_blank(family, key);
+	session = find_session(family, key);
+	if (session) {
+		word = word_of(session, family, key);
+		if (word)
+			restart_slot(slot_of_session(session)->number, word);
 	}
-	session = err ? NULL : find_session(family, key);
-	if (!session) {
+	slot = claim_slot(family, key);
+	if (!slot) {
 		count(cpu, COUNTER_REFUSED);
 		return NULL;
 	}
+	__sync_fetch_and_add(&under_way, 1);
+	slot->key = *key;
+	session = &slot->event;
+	__builtin_memset(session, 0, EVENT_BASE_SIZE);
+	if (config.stacks)
+		__builtin_memset(session->stack_bytes, 0, sizeof(session->stack_bytes));
 	put_key(session, family, key);
+	publish(slot);
 	return session;
 }
 
@@ -362,32 +614,27 @@ static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu
  * Tells the reader of a reply that ends no session. A note is not worth a
  * warning: where the ring buffer is full it is left out, the counters have it.
  */
-static __always_inline void emit_reply(__u8 family, const struct echo_key *key, __u8 outcome,
+static __always_inline void emit_reply(const struct cpu_state *cpu, __u8 family, const struct echo_key *key, __u8 outcome,
 				       const int hook, const int probe, __u64 skb, __u64 now)
 {
-	__u32 zero = 0;
-	struct icmp_rtt_event *blank_event = bpf_map_lookup_elem(&blank, &zero);
 	struct icmp_rtt_event *record;
 
-	if (!blank_event)
-		return;
 	if (config.stacks)
 		record = bpf_ringbuf_reserve(&events, EVENT_FULL_SIZE, 0);
 	else
 		record = bpf_ringbuf_reserve(&events, EVENT_BASE_SIZE, 0);
 	if (!record)
 		return;
+	__builtin_memset(record, 0, EVENT_BASE_SIZE);
 	if (config.stacks)
-		bpf_probe_read_kernel(record, EVENT_FULL_SIZE, blank_event);
-	else
-		bpf_probe_read_kernel(record, EVENT_BASE_SIZE, blank_event);
+		__builtin_memset(record->stack_bytes, 0, sizeof(record->stack_bytes));
 	put_key(record, family, key);
 	record->outcome = outcome;
 	record->skb[hook] = skb;
-	record->cpu[hook] = bpf_get_smp_processor_id();
+	record->cpu[hook] = cpu->number;
 	record->probe[hook] = probe;
 	record->ts_ns[hook] = now;
-	bpf_ringbuf_submit(record, wakeup());
+	bpf_ringbuf_submit(record, wakeup(cpu));
 }
 
 #endif

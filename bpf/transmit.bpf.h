@@ -55,6 +55,7 @@ static __always_inline void on_send(void *ctx, struct sk_buff *skb, struct sock 
 	struct icmp_rtt_event *session = NULL;
 	struct packet packet;
 	struct echo_key key;
+	struct slot *slot;
 	__u64 now;
 
 	if (!cpu)
@@ -81,8 +82,10 @@ static __always_inline void on_send(void *ctx, struct sk_buff *skb, struct sock 
 		return;
 	}
 	note_task(session, SIDE_TRANSMIT);
-	stamp(ctx, session, HOOK_SEND, probe, (__u64)skb, now);
-	tag(cpu, (__u64)skb, (__u64)sk, family, &key);
+	stamp(ctx, cpu, session, HOOK_SEND, probe, (__u64)skb, now);
+	slot = slot_of_session(session);
+	tag(cpu, (__u64)skb, (__u64)sk, slot->number,
+	    packet.kind == PACKET_REQUEST ? slot->word : word_of(session, family, &key));
 }
 
 /*
@@ -91,12 +94,12 @@ static __always_inline void on_send(void *ctx, struct sk_buff *skb, struct sock 
  * ICMP sockets send (raw_probe_proto_opt, ping_v4_sendmsg) and zero, as that of
  * a reply, for what the kernel answers.
  */
-static __always_inline bool flow_is_foreign(const struct flowi4 *flow, struct sock *sk)
+static __always_inline bool flow_is_foreign(const struct flowi4 *flow)
 {
 	const bool request = flow->uli.icmpt.type == ICMP_ECHO;
 	struct cpu_state *cpu;
 
-	if (config.self_test_netns && netns_of_socket(sk, true) == config.self_test_netns)
+	if (self_testing())
 		return false;
 	if (!request && (flow->uli.icmpt.type != ICMP_ECHOREPLY ||
 			 !(config.directions & DIRECTION_RX)))
@@ -129,6 +132,14 @@ static __always_inline bool identify(struct cpu_state *cpu, struct sk_buff *skb,
 	return true;
 }
 
+/* The session of an skb that was tagged. One that has ended takes no harm from a stamp. */
+static __always_inline struct icmp_rtt_event *session_at(__u32 number, __u64 word)
+{
+	struct slot *slot = slot_at(number);
+
+	return slot && slot->word == word ? session_in(slot) : NULL;
+}
+
 static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct sock *sk,
 					 const int probe, const int family, const bool typed)
 {
@@ -136,6 +147,8 @@ static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct 
 	struct cpu_state *cpu;
 	struct packet packet;
 	struct echo_key key;
+	__u32 number;
+	__u64 word;
 	bool known;
 	__u64 now;
 
@@ -144,21 +157,22 @@ static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct 
 	cpu = this_cpu();
 	if (!cpu)
 		return;
-	known = recall(cpu, (__u64)skb, (__u64)sk, family, &key);
+	known = recall(cpu, (__u64)skb, (__u64)sk, &number, &word);
 	if (!known && (!identify(cpu, skb, family, netns_of_socket(sk, typed), &packet, &key,
 				 typed) ||
 		       is_self_test(key.netns, probe) || !addresses_match(family, &key)))
 		return;
 	now = bpf_ktime_get_ns();
-	session = find_echo(family, &key);
+	session = known ? session_at(number, word) : find_echo(family, &key);
 	/* One that has left is that of an earlier request with the same key. */
 	if (!session || session->ts_ns[HOOK_XMIT])
 		return;
+	if (!known)
+		tag(cpu, (__u64)skb, (__u64)sk, slot_of_session(session)->number,
+		    word_of(session, family, &key));
 	if (!session->side[SIDE_TRANSMIT].pid && !session->side[SIDE_TRANSMIT].comm[0])
 		note_task(session, SIDE_TRANSMIT);
-	stamp(ctx, session, HOOK_LOCAL_OUT, probe, (__u64)skb, now);
-	if (!known)
-		tag(cpu, (__u64)skb, (__u64)sk, family, &key);
+	stamp(ctx, cpu, session, HOOK_LOCAL_OUT, probe, (__u64)skb, now);
 }
 
 /*
@@ -189,15 +203,13 @@ open_at_device(struct cpu_state *cpu, struct sk_buff *skb, struct sock *sk,
 }
 
 static __always_inline void on_xmit_session(void *ctx, struct cpu_state *cpu, struct sk_buff *skb,
-					    struct icmp_rtt_event *session,
-					    struct echo_key *key, __u8 family, const int probe,
-					    __u64 now, const bool typed)
+					    struct icmp_rtt_event *session, __u64 word,
+					    const int probe, __u64 now, const bool typed)
 {
 	struct net_device *dev = GET(typed, skb, dev);
-	__u32 netns = netns_of_device(dev, typed);
 
 	cpu->delivered = 0;
-	if (!device_wanted(dev, netns, typed)) {
+	if (!device_wanted(dev, typed)) {
 		session->other_interface = 1;
 		return;
 	}
@@ -205,9 +217,9 @@ static __always_inline void on_xmit_session(void *ctx, struct cpu_state *cpu, st
 		note_device(session, SIDE_TRANSMIT, dev, typed);
 	if (!session->side[SIDE_TRANSMIT].pid && !session->side[SIDE_TRANSMIT].comm[0])
 		note_task(session, SIDE_TRANSMIT);
-	stamp(ctx, session, HOOK_XMIT, probe, (__u64)skb, now);
-	if (key->direction == DIRECTION_RX && config.rx_close == HOOK_XMIT)
-		complete_session(cpu, family, key, session, now);
+	stamp(ctx, cpu, session, HOOK_XMIT, probe, (__u64)skb, now);
+	if (session->direction == DIRECTION_RX && config.rx_close == HOOK_XMIT)
+		complete_session(cpu, session, word, now);
 }
 
 /* A VLAN device without reorder_hdr has written its tag already, and says so in the protocol. */
@@ -237,7 +249,9 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 	struct packet packet;
 	struct echo_key key;
 	__u16 protocol;
+	__u32 number;
 	__u8 family;
+	__u64 word = 0;
 	__u64 now;
 
 	if (!sk)
@@ -248,18 +262,18 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 		return;
 	if (was_passed_over((__u64)skb, (__u64)sk))
 		return;
-	family = family_at_device(skb, typed);
-	if (!family_wanted(family))
-		return;
 	cpu = this_cpu();
 	if (!cpu)
 		return;
-	if (recall(cpu, (__u64)skb, (__u64)sk, family, &key)) {
+	if (recall(cpu, (__u64)skb, (__u64)sk, &number, &word)) {
 		/* The next packet at this address may not have been seen before it comes here. */
 		*(volatile __u64 *)&cpu->transmit[slot_of((__u64)skb)].skb = 0;
 		now = bpf_ktime_get_ns();
-		session = find_session(family, &key);
+		session = session_at(number, word);
 	} else {
+		family = family_at_device(skb, typed);
+		if (!family_wanted(family))
+			return;
 		dev = GET(typed, skb, dev);
 		if (!identify(cpu, skb, family, netns_of_device(dev, typed), &packet, &key,
 			      typed) ||
@@ -268,9 +282,11 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 		now = bpf_ktime_get_ns();
 		session = open_at_device(cpu, skb, sk, dev, family, key.netns, &packet, &key,
 					 typed);
+		if (session)
+			word = word_of(session, family, &key);
 	}
 	if (session)
-		on_xmit_session(ctx, cpu, skb, session, &key, family, probe, now, typed);
+		on_xmit_session(ctx, cpu, skb, session, word, probe, now, typed);
 }
 
 #endif

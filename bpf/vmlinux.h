@@ -83,6 +83,11 @@ struct sock {
 	__u16 sk_protocol;
 };
 
+struct task_struct {
+	int tgid;
+	char comm[16] __attribute__((aligned(8))); /* for loads of that size */
+};
+
 struct sk_buff {
 	union {
 		struct {

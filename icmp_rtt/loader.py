@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from icmp_rtt import carried
 from icmp_rtt.errors import LibbpfError, ObjectError
+from icmp_rtt.kernel.atomics import without_atomics
 from icmp_rtt.kernel.bpfobject import Object
 from icmp_rtt.kernel.btf import Btf
 from icmp_rtt.kernel.kernelbtf import has_own_btf
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
     from icmp_rtt.kernel.bpfobject import Link
     from icmp_rtt.kernel.libbpf import Libbpf
+    from icmp_rtt.kernel.maps import Map
 
 __all__ = ("Loader", "Refused", "object_path", "words")
 
-_SESSION_MAPS = {4: "sessions_v4", 6: "sessions_v6"}
+_SWEEP = "sweep"  # the program that ends sessions which no packet ends; run, never attached
 
 
 class Refused(Exception):
@@ -66,32 +68,39 @@ class Loader:
         self.btf = Btf(self.file.btf)
         self._btf_path = btf_path
         self._event = self.btf.struct("icmp_rtt_event")
+        self._sweep_context = struct.Struct(self.btf.struct("sweep").format().format)
+        self._sweep_step = self.btf.enum("sweep_step")["SWEEP_SLOTS"]
         if "stack_bytes" not in self._event.fields:
             raise ObjectError(f"{path}: struct icmp_rtt_event has no member stack_bytes; reinstall")
 
-    def session_size(self, stacks: bool) -> int:
-        """Bytes of a session and of a record."""
+    def record_size(self, stacks: bool) -> int:
+        """Bytes of a record, and of what is recorded of a session."""
         return self._event.size if stacks else self._event.fields["stack_bytes"].offset
 
     def load(
         self,
         programs: Iterable[str],
-        families: Iterable[int],
         config: Mapping[str, int | tuple[int, ...]],
         max_sessions: int,
     ) -> Object:
-        """The object, loaded with these programs.
+        """The object, loaded with these programs and the sweep.
+
+        Args:
+            max_sessions: room for so many, or more: for each bucket of slots the same.
 
         Raises:
             Refused: the kernel would not have one of them.
             LibbpfError: loading failed otherwise.
         """
-        obj = Object(self.lib, self.file.data, "icmp_rtt", self._btf_path)
+        data = self.file.data if config["atomics"] else self.file.with_code(without_atomics)
+        obj = Object(self.lib, data, "icmp_rtt", self._btf_path)
         try:
-            for name in programs:
+            for name in (*programs, _SWEEP):
                 obj.programs[name].set_autoload(True)
+            buckets = self._buckets(max_sessions)
+            config = {**config, "bucket_mask": buckets - 1}
             obj.set_rodata(self._config_offset(), self._config_bytes(config))
-            self._size_maps(obj, set(families), bool(config["stacks"]), max_sessions)
+            self._size_maps(obj, config, buckets)
             try:
                 obj.load()
             except LibbpfError as error:
@@ -99,10 +108,25 @@ class Loader:
                 if program is None:
                     raise
                 raise Refused(program, error) from error
+            self._number_cpus(obj.maps["cpus"])
         except BaseException:
             obj.close()
             raise
         return obj
+
+    def sweep(self, obj: Object, oldest_ns: int = 0, last_time: bool = False) -> int:
+        """Have the kernel give up sessions begun by ``oldest_ns``; how many go on.
+
+        From the first time on no echo is taken for the self-test's.
+
+        Args:
+            last_time: leave none open; they are counted as in flight.
+        """
+        program, context = obj.programs[_SWEEP], self._sweep_context
+        return sum(
+            program.run(context.pack(oldest_ns, first, last_time))
+            for first in range(0, obj.maps["sessions"].max_entries, self._sweep_step)
+        )
 
     def attach(self, obj: Object, programs: Iterable[str]) -> dict[str, Link]:
         """Attach every program.
@@ -118,17 +142,33 @@ class Loader:
                 raise Refused(name, error) from error
         return links
 
-    def _size_maps(self, obj: Object, families: set[int], stacks: bool, sessions: int) -> None:
-        cpus = _possible_cpus()
-        size = self.session_size(stacks)
-        for family, name in _SESSION_MAPS.items():
-            obj.maps[name].set_value_size(size)
-            obj.maps[name].set_max_entries(sessions if family in families else 1)
-        obj.maps["blank"].set_value_size(size)
+    def _buckets(self, sessions: int) -> int:
+        """How many there have to be for so many sessions: a power of two."""
+        slots = self.btf.struct("bucket").fields["word"].elements
+        return 1 << (max(1, -(-sessions // slots)) - 1).bit_length()
+
+    def _size_maps(
+        self, obj: Object, config: Mapping[str, int | tuple[int, ...]], buckets: int
+    ) -> None:
+        cpus, stacks = _possible_cpus(), bool(config["stacks"])
+        sessions = buckets * self.btf.struct("bucket").fields["word"].elements
+        before = self.btf.struct("slot").fields["event"].offset
+        obj.maps["sessions"].set_value_size(before + self.record_size(stacks))
+        obj.maps["sessions"].set_max_entries(sessions)
+        obj.maps["buckets"].set_max_entries(buckets)
+        obj.maps["claims"].set_max_entries(1 if config["atomics"] else sessions)
         obj.maps["given_up"].set_max_entries(sessions)
         obj.maps["cpus"].set_max_entries(cpus)
         arrivals = self.btf.struct("cpu_state").fields["arrival"].elements
         obj.maps["arrival_stacks"].set_max_entries(cpus * arrivals if stacks else 1)
+
+    def _number_cpus(self, cpus: Map) -> None:
+        """Tell each CPU's state its number, which costs a program more to find out."""
+        number = self.btf.struct("cpu_state").fields["number"]
+        value = bytearray(cpus.value_size)
+        for cpu in range(cpus.max_entries):
+            struct.pack_into("=Q", value, number.offset, cpu)
+            cpus.update(struct.pack("=I", cpu), bytes(value))
 
     def _config_offset(self) -> int:
         symbol = self.file.symbol("config")

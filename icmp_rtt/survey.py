@@ -129,6 +129,8 @@ class _Attempt:
             "families": sum(bits[f"FAMILY_IPV{family}"] for family in options.families),
             "self_test_netns": loopback.netns if loopback else 0,
             "typed_headers": int(kernel.typed_headers),
+            "typed_task": int(kernel.typed_task),
+            "atomics": int(kernel.atomics),
             "drop_reasons": int(bool(kernel.drop_reasons)),
         }
         self.object: Object | None = None
@@ -173,9 +175,7 @@ class _Attempt:
         options = self._options
         config = {**self._config, **_hooks(plan)}
         try:
-            self.object = self._loader.load(
-                programs, options.families, config, options.max_sessions
-            )
+            self.object = self._loader.load(programs, config, options.max_sessions)
         except Refused as refused:
             return _refuse(facts, refused, programs)
         try:
@@ -213,8 +213,8 @@ class _Attempt:
         """Detach all others; the self-test is over."""
         for name in self.links.keys() - set(programs):
             self.links.pop(name).close()
-        if self.object is not None and self._loopback is not None:
-            self.object.maps["fired"].update(struct.pack("=I", 0), struct.pack("=Q", 1))
+        if self.object is not None:
+            self._loader.sweep(self.object)
 
     def _close(self) -> None:
         if self.object is not None:

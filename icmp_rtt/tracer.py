@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from icmp_rtt import netns, stages
-from icmp_rtt.arrivals import Arrivals
 from icmp_rtt.decode import Decoder
 from icmp_rtt.errors import LibbpfError
 from icmp_rtt.kernel.libbpf import Libbpf
@@ -23,7 +22,6 @@ from icmp_rtt.kernel.symbols import Symbols
 from icmp_rtt.loader import Loader, object_path, words
 from icmp_rtt.model import PlannedProbe, Start
 from icmp_rtt.privileges import check_privileges, give_up_privileges
-from icmp_rtt.record import bytes_of
 from icmp_rtt.survey import refused_everything, survey
 from icmp_rtt.unanswered import Unanswered
 
@@ -32,13 +30,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from icmp_rtt.kernel.bpfobject import Link, Object
-    from icmp_rtt.kernel.maps import Map
     from icmp_rtt.options import Network, Options
     from icmp_rtt.plan import Plan
 
 __all__ = ("Tracer",)
 
-_SESSION_MAPS = {4: "sessions_v4", 6: "sessions_v6"}
 # Sessions are looked through this often for those past --timeout, and four
 # times in that time if it is shorter than that.
 _SWEEP_NS = 100_000_000
@@ -68,9 +64,6 @@ class Tracer:
         self.symbols = Symbols()
         self._links: dict[str, Link] = {}
         self._object: Object | None = None
-        self._expired = 0
-        self._elsewhere = 0
-        self._in_flight = 0
         self._misses: int | None = 0
         self._swept_ns = 0
 
@@ -99,25 +92,24 @@ class Tracer:
         Args:
             command: a command was started, which is to be told to end.
         """
-        cpus = self._loaded.maps["cpus"]
         try:
-            give_up_privileges(lambda: cpus.lookup(struct.pack("=I", 0)), command)
+            give_up_privileges(self.in_flight, command)
         except OSError as error:
             self._warn(f"privileges are kept: {str(error.strerror).lower()}")
 
     def poll(self, timeout_ms: int) -> list[bytes]:
-        """Records of echoes that ended, then sessions past --timeout, waiting if there are none."""
+        """Records of echoes that ended, those past --timeout too, waiting if there are none."""
         records = self._ring.poll(timeout_ms)
         now_ns = time.monotonic_ns()
-        records = [self._unanswered.checked(record, now_ns) for record in records]
         if now_ns - self._swept_ns >= min(_SWEEP_NS, self._options.timeout_ns // 4):
             self._swept_ns = now_ns
-            records += self._give_up(now_ns)
-        return records
+            self._sweep(oldest_ns=now_ns - self._options.timeout_ns)
+            records += sorted(self._ring.consume(), key=self._begun_ns)
+        return self._checked(records)
 
     def in_flight(self) -> int:
         """How many sessions are under way."""
-        return sum(len(sessions.keys()) for sessions in self._sessions.values())
+        return self._sweep()
 
     def finish(self) -> list[bytes]:
         """Detach every probe, and return what was still to be read."""
@@ -125,10 +117,9 @@ class Tracer:
         for link in self._links.values():
             link.close()
         records: list[bytes] = []
-        now_ns = time.monotonic_ns()
         while more := self._ring.consume():
-            records += [self._unanswered.checked(record, now_ns) for record in more]
-        self._leave_in_flight()
+            records += self._checked(more)
+        self._sweep(last_time=True)
         return records
 
     def counters(self) -> dict[str, int | None]:
@@ -137,14 +128,14 @@ class Tracer:
         None: the kernel does not tell.
         """
         raw = self._raw_counters()
-        elsewhere = raw.pop("other_interface") + self._elsewhere
+        elsewhere = raw.pop("other_interface")
         restarted = raw.pop("restarted")
         first: dict[str, int | None] = {
             "requests": raw.pop("requests") - elsewhere,
-            "replies": raw.pop("replies"),
+            "replies": raw["complete"],
             "complete": raw.pop("complete"),
-            "incomplete": self._expired + restarted,
-            "in_flight": self._in_flight,
+            "incomplete": raw.pop("expired") + restarted,
+            "in_flight": raw.pop("in_flight"),
             "refused": raw.pop("refused"),
             "reported": raw.pop("reported"),
             "below_threshold": raw.pop("below_threshold"),
@@ -167,14 +158,12 @@ class Tracer:
         loader = Loader(
             Libbpf(options.libbpf, options.verbose), object_path(options.object), options.btf
         )
+        self._loader = loader
         self._where = self._namespace()
         self._survey = survey(options, loader, self.symbols, self._config(loader))
         self._object, self._links = self._survey.object, self._survey.links
         plan = self._survey.plan
         self._ring = RingBuffer(loader.lib, self._loaded.maps["events"].fd)
-        self._sessions: dict[int, Map] = {
-            family: self._loaded.maps[_SESSION_MAPS[family]] for family in options.families
-        }
         self._layout(loader)
         self.decoder = Decoder(loader.btf, stages.NAMES, plan.labels, options.stacks)
         self._unanswered = Unanswered(loader.btf)
@@ -232,44 +221,24 @@ class Tracer:
     # --------------------------------------------------------- sessions
 
     def _layout(self, loader: Loader) -> None:
-        event = loader.btf.struct("icmp_rtt_event")
-        stamps, hooks = event.fields["ts_ns"], loader.btf.enum("icmp_rtt_hook")
+        stamps = loader.btf.struct("icmp_rtt_event").fields["ts_ns"]
         self._stamps = struct.Struct(f"={stamps.elements}Q")
         self._stamps_at = stamps.offset
-        self._wire_side = (hooks["HOOK_XMIT"], hooks["HOOK_RECV"])
-        self._other_at = event.fields["other_interface"].offset
-        self._sum = bytes_of(event, "sum")
-        self._arrivals = Arrivals(loader.btf, self._loaded.maps["cpus"])
         self._counter_names = [
             name.partition("_")[2].lower()
             for name in loader.btf.enum("icmp_rtt_counter")
             if name != "COUNTER_COUNT"
         ]
 
-    def _is_elsewhere(self, value: bytes) -> bool:
-        """As elsewhere() of session.bpf.h: it passed by other devices than the one asked for."""
-        if not self._where[1] or not value[self._other_at]:
-            return False
-        stamps = self._stamps.unpack_from(value, self._stamps_at)
-        return not any(stamps[hook] for hook in self._wire_side)
+    def _begun_ns(self, record: bytes) -> int:
+        return min(filter(None, self._stamps.unpack_from(record, self._stamps_at)), default=0)
 
-    def _give_up(self, now_ns: int) -> list[bytes]:
-        """Sessions past --timeout, which are ours once the kernel has let us delete them."""
-        oldest_ns = now_ns - self._options.timeout_ns
-        given_up, given_up_keys = [], self._loaded.maps["given_up"]
-        for sessions in self._sessions.values():
-            for key, value in sessions.items():
-                stamps = [ts for ts in self._stamps.unpack_from(value, self._stamps_at) if ts]
-                if not stamps or min(stamps) > oldest_ns or not sessions.delete(key):
-                    continue
-                given_up_keys.update(key.ljust(given_up_keys.key_size, b"\0"), value[self._sum])
-                if self._is_elsewhere(value):
-                    self._elsewhere += 1
-                else:
-                    self._expired += 1
-                    self._unanswered.given_up(value, now_ns)
-                    given_up.append((min(stamps), self._arrivals.add(value)))
-        return [value for _, value in sorted(given_up, key=lambda pair: pair[0])]
+    def _checked(self, records: list[bytes]) -> list[bytes]:
+        now_ns = time.monotonic_ns()
+        return [self._unanswered.checked(record, now_ns) for record in records]
+
+    def _sweep(self, oldest_ns: int = 0, last_time: bool = False) -> int:
+        return self._loader.sweep(self._loaded, oldest_ns, last_time)
 
     def _count_misses(self) -> int | None:
         """Probe runs that the kernel left out; None where it does not tell of those of kprobes."""
@@ -280,14 +249,6 @@ class Tracer:
                 return None
             total += (missed or 0) + (self._loaded.programs[name].info().recursion_misses or 0)
         return total
-
-    def _leave_in_flight(self) -> None:
-        for sessions in self._sessions.values():
-            for _, value in sessions.items():
-                if self._is_elsewhere(value):
-                    self._elsewhere += 1
-                else:
-                    self._in_flight += 1
 
     def _raw_counters(self) -> Counter[str]:
         total: Counter[str] = Counter(dict.fromkeys(self._counter_names, 0))

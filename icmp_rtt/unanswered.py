@@ -39,7 +39,7 @@ class Unanswered:
         self._outcome_at = event.fields["outcome"].offset
         self._direction_at = event.fields["direction"].offset
         self._complete = outcomes["OUTCOME_COMPLETE"]
-        self._restarted = outcomes["OUTCOME_RESTARTED"]
+        self._given_up = (outcomes["OUTCOME_OPEN"], outcomes["OUTCOME_RESTARTED"])
         self._ambiguous = bytes([outcomes["OUTCOME_AMBIGUOUS"]])
         self._tx = btf.enum("icmp_rtt_direction")["DIRECTION_TX"]
         self._identity: Callable[[bytes], tuple[bytes, ...]] = itemgetter(
@@ -64,7 +64,7 @@ class Unanswered:
     def checked(self, record: bytes, now_ns: int) -> bytes:
         """The record, of outcome OUTCOME_AMBIGUOUS if its reply may be another request's."""
         outcome = record[self._outcome_at]
-        if outcome == self._restarted:
+        if outcome in self._given_up:
             self.given_up(record, now_ns)
         elif self._since_ns and outcome == self._complete:
             since_ns = self._since_ns.pop(self._identity(record), None)

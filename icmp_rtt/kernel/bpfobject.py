@@ -14,7 +14,7 @@ from errno import EINVAL
 from typing import NamedTuple, TypeVar
 
 from icmp_rtt.errors import ObjectError
-from icmp_rtt.kernel.libbpf import Handle, Libbpf, OpenOptions, decoded_name
+from icmp_rtt.kernel.libbpf import Handle, Libbpf, OpenOptions, RunOptions, decoded_name
 from icmp_rtt.kernel.maps import Map
 
 __all__ = ("Link", "Object", "Program", "ProgramInfo")
@@ -157,14 +157,33 @@ class Program(Handle):
         """Attach the loaded program; see ``Object.link``."""
         return self._owner.link(self)
 
+    def run(self, context: bytes) -> int:
+        """Run the loaded program once, attached or not, and return what it returned.
+
+        Args:
+            context: what it is to be called with.
+
+        Raises:
+            LibbpfError: it is not loaded, or the kernel cannot: raw tracepoints
+                since 1b4d60ec162f ("bpf: Enable BPF_PROG_TEST_RUN for
+                raw_tracepoint"), v5.10.
+        """
+        options = RunOptions(sz=ctypes.sizeof(RunOptions), ctx_in=context, ctx_size_in=len(context))
+        pointer = ctypes.byref(options)
+        self.lib.call("bpf_prog_test_run_opts", self._fd, pointer, about=self.name)
+        return int(options.retval)
+
+    @property
+    def _fd(self) -> int:
+        return self.lib.call("bpf_program__fd", self.address, about=self.name)
+
     def info(self) -> ProgramInfo:
         """What the kernel tells of the loaded program.
 
         Raises:
             LibbpfError: it is not loaded.
         """
-        fd = self.lib.call("bpf_program__fd", self.address, about=self.name)
-        data = _info(self.lib, fd, self.name)
+        data = _info(self.lib, self._fd, self.name)
         run_count, misses = struct.unpack_from("<QQ", data.ljust(_INFO_SIZE, b"\0"), 200)
         (program_id,) = struct.unpack_from("<I", data, 4)
         name = decoded_name(data[64:80].partition(b"\0")[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from icmp_rtt.kernel.atomics import has_atomics
 from icmp_rtt.kernel.kernelbtf import KernelBtf, has_own_btf
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class KernelFacts(NamedTuple):
     own_btf: bool  # without it no program that the kernel checks by BTF can be loaded
     functions: frozenset[str]  # in the kernel's own BTF, if it has any, and in kallsyms
     typed_headers: bool  # has bpf_rdonly_cast
+    typed_task: bool  # has bpf_get_current_task_btf
+    atomics: bool  # can compare and exchange
     drop_reasons: dict[int, str]  # enum skb_drop_reason, shortened; empty: none are given
 
 
@@ -52,7 +55,15 @@ def read_facts(
     with KernelBtf(lib, None if own else btf_path) as btf:
         known = {name for name in functions if not own or btf.has_function(name)}
         reasons = btf.enum_names("skb_drop_reason")
-        typed = own and btf.has_function("bpf_rdonly_cast")
+        typed_headers = own and btf.has_function("bpf_rdonly_cast")
+        typed_task = own and btf.has_function("bpf_get_current_task_btf")
     prefix = "SKB_DROP_REASON_"
     short = {number: name.replace(prefix, "", 1) for number, name in reasons.items()}
-    return KernelFacts(own, frozenset(symbols.has_exact(known)), typed, short)
+    return KernelFacts(
+        own_btf=own,
+        functions=frozenset(symbols.has_exact(known)),
+        typed_headers=typed_headers,
+        typed_task=typed_task,
+        atomics=has_atomics(lib),
+        drop_reasons=short,
+    )

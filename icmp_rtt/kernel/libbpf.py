@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ("SAMPLE_CALLBACK", "Handle", "Libbpf", "Log", "OpenOptions", "decoded_name")
+__all__ = (
+    "SAMPLE_CALLBACK",
+    "Handle",
+    "Libbpf",
+    "Log",
+    "OpenOptions",
+    "RunOptions",
+    "decoded_name",
+)
 
 _OLDEST = (1, 1)
 _DEBUG = 2  # enum libbpf_print_level
@@ -49,6 +57,25 @@ class OpenOptions(ctypes.Structure):
     )
 
 
+class RunOptions(ctypes.Structure):
+    """The part of struct bpf_test_run_opts that is used."""
+
+    _fields_ = (
+        ("sz", _SIZE),
+        ("data_in", _PTR),
+        ("data_out", _PTR),
+        ("data_size_in", _U32),
+        ("data_size_out", _U32),
+        ("ctx_in", _STR),
+        ("ctx_out", _PTR),
+        ("ctx_size_in", _U32),
+        ("ctx_size_out", _U32),
+        ("retval", _U32),
+        ("repeat", _INT),
+        ("duration", _U32),
+    )
+
+
 # name: (restype, argtypes). A function that returns a pointer fails with NULL
 # and errno, one that returns an int with -errno.
 _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -74,12 +101,8 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map__initial_value": (_PTR, (_PTR, ctypes.POINTER(_SIZE))),
     "bpf_map_lookup_elem": (_INT, (_INT, _STR, _PTR)),
     "bpf_map_update_elem": (_INT, (_INT, _STR, _STR, ctypes.c_uint64)),
-    "bpf_map_delete_elem": (_INT, (_INT, _STR)),
-    "bpf_map_get_next_key": (_INT, (_INT, _STR, _PTR)),
-    "bpf_map_lookup_batch": (
-        _INT,
-        (_INT, _PTR, _PTR, _PTR, _PTR, ctypes.POINTER(_U32), _PTR),
-    ),
+    "bpf_prog_load": (_INT, (_INT, _STR, _STR, _STR, _SIZE, _PTR)),
+    "bpf_prog_test_run_opts": (_INT, (_INT, ctypes.POINTER(RunOptions))),
     "bpf_obj_get_info_by_fd": (_INT, (_INT, _PTR, ctypes.POINTER(_U32))),
     "ring_buffer__new": (_PTR, (_INT, SAMPLE_CALLBACK, _PTR, _PTR)),
     "ring_buffer__poll": (_INT, (_PTR, _INT)),

@@ -7,23 +7,11 @@ Keys and values are bytes; what they mean is the caller's business.
 from __future__ import annotations
 
 import ctypes
-from errno import EINVAL, ENOENT, ENOSPC, EOPNOTSUPP
-from typing import NamedTuple
+from errno import ENOENT
 
 from icmp_rtt.kernel.libbpf import Handle, Libbpf, decoded_name
 
 __all__ = ("Map",)
-
-_ENOTSUPP = 524  # the kernel's own, not in <errno.h>
-_BATCH = 1 << 20  # bytes
-
-
-class _Page(NamedTuple):
-    """Room for what one batch returns."""
-
-    room: int  # entries
-    keys: ctypes.Array[ctypes.c_char]
-    values: ctypes.Array[ctypes.c_char]
 
 
 class Map(Handle):
@@ -76,72 +64,6 @@ class Map(Handle):
         self._check(key, self.key_size)
         self._check(value, self.value_size)
         self._call("bpf_map_update_elem", key, value, 0)
-
-    def delete(self, key: bytes) -> bool:
-        """Remove ``key``; False if it was not there."""
-        self._check(key, self.key_size)
-        return self._call("bpf_map_delete_elem", key, allow=(ENOENT,)) == 0
-
-    def keys(self) -> list[bytes]:
-        """Every key there is.
-
-        Keys that come or go meanwhile may be missing or not. When the key just
-        read is gone, the kernel starts again from the first, so what was seen
-        already is passed over, and the walk ends after twice the map's size.
-        """
-        seen: dict[bytes, None] = {}
-        key: bytes | None = None
-        following = ctypes.create_string_buffer(self.key_size)
-        for _ in range(2 * self.max_entries + 1):
-            if self._call("bpf_map_get_next_key", key, following, allow=(ENOENT,)):
-                break
-            key = following.raw
-            seen[key] = None
-        return list(seen)
-
-    def items(self) -> list[tuple[bytes, bytes]]:
-        """Every key with its value, as of some moment during the call."""
-        items = self._batches()
-        if items is None:
-            pairs = [(key, self.lookup(key)) for key in self.keys()]
-            items = {key: value for key, value in pairs if value is not None}
-        return list(items.items())
-
-    def _batches(self) -> dict[bytes, bytes] | None:
-        """As ``items``, in few calls; None where the kernel cannot."""
-        items: dict[bytes, bytes] = {}
-        place = ctypes.create_string_buffer(max(8, self.key_size))
-        start = None
-        page = self._page(_BATCH // (self.key_size + self.value_size))
-        while True:
-            count = ctypes.c_uint32(page.room)
-            counted = ctypes.byref(count)
-            code = self._call(
-                *("bpf_map_lookup_batch", start, place, page.keys, page.values, counted, None),
-                allow=(ENOENT, ENOSPC, EINVAL, EOPNOTSUPP, _ENOTSUPP),
-            )
-            if code == -ENOSPC and page.room < self.max_entries:  # one hash bucket holds more
-                page = self._page(page.room * 2)
-                continue
-            if code not in (0, -ENOENT):
-                return None
-            items.update(self._entries(page, count.value))
-            if code:
-                return items
-            start = place
-
-    def _page(self, count: int) -> _Page:
-        count = max(1, min(count, self.max_entries))
-        keys = ctypes.create_string_buffer(count * self.key_size)
-        return _Page(count, keys, ctypes.create_string_buffer(count * self.value_size))
-
-    def _entries(self, page: _Page, count: int) -> list[tuple[bytes, bytes]]:
-        keys, key_size = page.keys.raw, self.key_size
-        values, value_size = page.values.raw, self.value_size
-        return [
-            (keys[i * key_size : (i + 1) * key_size], values[i * value_size : (i + 1) * value_size])
-            for i in range(count)
-        ]
 
     def _call(self, name: str, *arguments: object, allow: tuple[int, ...] = ()) -> int:
         return self.lib.call(name, self.fd, *arguments, about=self.name, allow=allow)

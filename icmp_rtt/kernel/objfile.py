@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from icmp_rtt.errors import ObjectError, RequirementError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ("ObjectFile", "Symbol", "read_file")
 
@@ -22,6 +25,7 @@ _MAX_NAME = 255
 _IDENT = b"\x7fELF"
 _HEADER_SIZE, _SECTION_SIZE, _SYMBOL_SIZE = 64, 64, 24  # of 64-bit ELF
 _COMPRESSED = 0x800  # SHF_COMPRESSED
+_EXECUTABLE = 0x4  # SHF_EXECINSTR
 _EMPTY = ("SHT_NULL", "SHT_NOBITS")
 
 
@@ -41,6 +45,7 @@ class _Section(NamedTuple):
     size: int
     link: int
     stored: bool  # its bytes are in the file, as they are
+    code: bool
 
 
 class ObjectFile:
@@ -107,6 +112,14 @@ class ObjectFile:
                 return Symbol(name, start, size, section.name)
         raise self._error(f"no symbol {name}: not an object of this tool, or of another version")
 
+    def with_code(self, change: Callable[[bytes], bytes]) -> bytes:
+        """The bytes of the file after ``change``, of the same length, of each section of code."""
+        data = bytearray(self.data)
+        for section in self._sections:
+            if section.code:
+                data[section.start : section.start + section.size] = change(self._bytes(section))
+        return bytes(data)
+
     def _check_header(self) -> Any:
         """The ELF header, once it is known to be that of a BPF object."""
         data = self.data
@@ -151,7 +164,8 @@ class ObjectFile:
         stored = kind not in _EMPTY and not entry["sh_flags"] & _COMPRESSED
         if stored and start + size > len(self.data):
             raise self._error(f"truncated: {len(self.data)} bytes of at least {start + size}")
-        return _Section(name, kind, start, size, entry["sh_link"], stored)
+        code = bool(stored and entry["sh_flags"] & _EXECUTABLE)
+        return _Section(name, kind, start, size, entry["sh_link"], stored, code)
 
     def _find(self, what: str, name: str | None = None, type: str | None = None) -> _Section:
         for section in self._sections:

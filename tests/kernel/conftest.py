@@ -6,6 +6,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,21 @@ LOCAL, PEER = "10.77.0.1", "10.77.0.2"
 LOCAL6, PEER6 = "fd77::1", "fd77::2"
 CARD, GATEWAY = "10.0.2.15", "10.0.2.2"
 CARD6, GATEWAY6 = "fec0::15", "fec0::2"
+SO_TIMESTAMP = 29  # asm-generic/socket.h; Python has no name for it
 GUEST = "ICMP_RTT_GUEST" in os.environ
+
+
+@pytest.fixture(scope="session", autouse=True)
+def receive_timestamps():
+    """Keep them switched on while tests run.
+
+    The first socket that asks for them and the last that goes have the kernel patch its
+    own code. Several guests died there of an int3: an emulator with a thread for each
+    CPU may run the breakpoint of a patch that is over.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMP, 1)
+        yield
 
 
 def sh(command):

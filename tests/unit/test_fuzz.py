@@ -50,8 +50,8 @@ def answers(target, inputs, count):
 )
 def test_sound_input_with_some_bytes_changed(target):
     """What was changed is refused, or does not matter; both are met."""
-    found = answers(target, st.lists(EDITS, max_size=5), 40)
-    assert min(found[True], found[False]) > 5, found
+    found = answers(target, st.lists(EDITS, max_size=5), 60)
+    assert min(found[True], found[False]) > 1, found
 
 
 def test_kallsyms_with_some_bytes_changed():

@@ -33,7 +33,6 @@ RANKS = {
     "selftest": 4,
     "arguments": 4,
     "survey": 5,
-    "arrivals": 5,
     "unanswered": 5,
     "tracer": 6,
     "check": 7,

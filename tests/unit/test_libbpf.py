@@ -124,10 +124,10 @@ def test_a_null_pointer_is_a_failure():
 
 def test_errnos_that_are_allowed_are_answers():
     """They come back as a negative number; any other one is still a failure."""
-    lib = FakeLib(bpf_map_delete_elem=lambda *_: -ENOENT)
-    assert lib.call("bpf_map_delete_elem", 3, b"", allow=(ENOENT,)) == -ENOENT
+    lib = FakeLib(bpf_map_lookup_elem=lambda *_: -ENOENT)
+    assert lib.call("bpf_map_lookup_elem", 3, b"", None, allow=(ENOENT,)) == -ENOENT
     with pytest.raises(LibbpfError):
-        lib.call("bpf_map_delete_elem", 3, b"", allow=(EBUSY,))
+        lib.call("bpf_map_lookup_elem", 3, b"", None, allow=(EBUSY,))
 
 
 def test_a_function_without_a_result_does_not_fail():

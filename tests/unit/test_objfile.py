@@ -12,6 +12,8 @@ from elfwriter import BTF, NOBITS, PROGBITS, SYMTAB, elf
 from icmp_rtt.errors import ObjectError, RequirementError
 from icmp_rtt.kernel.objfile import ObjectFile, Symbol
 
+EXECUTABLE = 4
+
 
 def refusal(data):
     """What the object of these bytes is refused with."""
@@ -43,6 +45,18 @@ def test_names_may_share_their_ends():
     assert ObjectFile(shared, "x.o").symbol("fig").offset == 8
     with pytest.raises(ObjectError, match="no symbol config"):
         ObjectFile(shared, "x.o").symbol("config")
+
+
+def test_code_can_be_changed_and_nothing_else():
+    """Of all sections those with instructions alone, and not the object itself."""
+    code = (PROGBITS, b"instruct", EXECUTABLE)
+    data = elf(
+        sections={".rodata": (PROGBITS, b"text" * 16), "fentry": code, ".BTF": (PROGBITS, BTF)}
+    )
+    found = ObjectFile(data, "x.o")
+    assert found.with_code(lambda code: code) == data
+    assert found.with_code(bytes.upper) == data.replace(b"instruct", b"INSTRUCT") != data
+    assert found.data == data
 
 
 @pytest.mark.parametrize("name", ["nosuch", "conf", "onfig", "events", "forged"])

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The end of sessions that no packet ends: the reader has the kernel look
+ * through them, so that whatever ends one is on the same side.
+ */
+#ifndef SWEEP_BPF_H
+#define SWEEP_BPF_H
+
+enum sweep_step {
+	SWEEP_SLOTS = 256, /* in one run */
+};
+
+/* What a run of the program is told. */
+struct sweep {
+	__u64 oldest_ns; /* a session begun at or before it is given up */
+	__u64 first;	 /* slot to begin with */
+	__u64 last_time; /* whatever is open now stays so: it is counted, and that is all */
+};
+
+static __always_inline __u64 begun_ns(const struct icmp_rtt_event *session)
+{
+	__u64 first_ns = ~0ULL;
+
+	for (int hook = 0; hook < HOOK_COUNT; hook++)
+		if (session->ts_ns[hook] && session->ts_ns[hook] < first_ns)
+			first_ns = session->ts_ns[hook];
+	return first_ns;
+}
+
+/*
+ * The stamp of ip_rcv waits with the packet's arrival until icmp_rcv takes it,
+ * or until the packet is dropped. One that is held for longer (in a queue of
+ * nftables, say) is looked up when its session is given up.
+ */
+static __always_inline void adopt_held(struct icmp_rtt_event *session)
+{
+	__u32 number = session->cpu[HOOK_RECV];
+	struct arrival *arrival;
+	struct cpu_state *cpu;
+
+	if (!session->ts_ns[HOOK_RECV] || session->ts_ns[HOOK_IP_RCV])
+		return;
+	cpu = bpf_map_lookup_elem(&cpus, &number);
+	if (!cpu)
+		return;
+	arrival = find_arrival(cpu, session->skb[HOOK_RECV]);
+	if (arrival)
+		move_stamp(session, arrival, HOOK_IP_RCV, arrival->ip_rcv_probe,
+			   arrival->ip_rcv_ns);
+}
+
+/* Ends a session without a report; what comes for it now is late. */
+static __always_inline void leave(struct cpu_state *cpu, struct slot *slot, __u64 word,
+				  enum icmp_rtt_counter why)
+{
+	__u64 *place = take(slot, word);
+
+	if (!place)
+		return;
+	count(cpu, why);
+	bpf_map_update_elem(&given_up, &slot->key, &slot->event.sum, BPF_ANY);
+	free_slot(slot, place);
+}
+
+/*
+ * Looks at one slot; whether there is a session in it that goes on. A global
+ * function, which the verifier goes through once, and not for each turn of the
+ * loop around it.
+ */
+__noinline int sweep_slot(__u32 number, __u64 oldest_ns, __u32 last_time)
+{
+	struct cpu_state *cpu = this_cpu();
+	struct bucket *bucket = bucket_at(number / BUCKET_SLOTS);
+	struct slot *slot = slot_at(number);
+	__u64 word;
+
+	if (!bucket || !slot || !cpu)
+		return 0;
+	word = *(volatile __u64 *)&bucket->word[number % BUCKET_SLOTS];
+	if ((word & SLOT_PHASE) != SLOT_OPEN)
+		return 0;
+	if (!last_time && begun_ns(&slot->event) > oldest_ns)
+		return 1;
+	if (elsewhere(&slot->event)) {
+		leave(cpu, slot, word, COUNTER_OTHER_INTERFACE);
+		return 0;
+	}
+	if (last_time) {
+		leave(cpu, slot, word, COUNTER_IN_FLIGHT);
+		return 0;
+	}
+	adopt_held(&slot->event);
+	return !emit(cpu, slot, word, OUTCOME_OPEN);
+}
+
+/* How many sessions go on, of those in the slots that are looked through. */
+static __always_inline int sweep_slots(const struct sweep *sweep)
+{
+	__u64 oldest_ns = sweep->oldest_ns;
+	__u32 last_time = sweep->last_time;
+	__u32 first = sweep->first;
+	int open = 0;
+
+	self_test_over = true;
+	if (!under_way)
+		return 0;
+	for (__u32 i = 0; i < SWEEP_SLOTS; i++)
+		open += sweep_slot(first + i, oldest_ns, last_time);
+	return open;
+}
+
+#endif
