@@ -77,6 +77,8 @@ def survey(options: Options, loader: Loader, symbols: Symbols, config: Config) -
                 )
             passed_over.append(f"{backend}: {_why_not(plan)}")
     remedy = "'icmp-rtt check' tells what is missing"
+    if options.btf is not None:
+        remedy = f"is {options.btf} BTF of this very kernel, {os.uname().release}?"
     if lockdown() == "confidentiality":
         remedy = "lockdown is confidentiality, which forbids reading kernel memory: boot without it"
     raise RequirementError(

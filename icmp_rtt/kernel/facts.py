@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from icmp_rtt.kernel.atomics import has_atomics
-from icmp_rtt.kernel.kernelbtf import KernelBtf, has_own_btf
+from icmp_rtt.kernel.kernelbtf import KernelBtf, check_file, has_own_btf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +51,7 @@ def read_facts(
     """
     own = has_own_btf()
     if btf_path is not None:
-        KernelBtf(lib, btf_path).close()  # to tell what is wrong with it
+        check_file(lib, btf_path)
     with KernelBtf(lib, None if own else btf_path) as btf:
         known = {name for name in functions if not own or btf.has_function(name)}
         reasons = btf.enum_names("skb_drop_reason")

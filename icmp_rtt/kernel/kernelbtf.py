@@ -1,29 +1,45 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The kernel's own BTF: which functions it knows, and the names of its enumerators.
 
-Several megabytes, so libbpf reads it; the small BTF of our object is btf.py's.
+Several megabytes, so libbpf reads it; the small BTF of our object is btf.py's. A file
+in its place comes from anywhere, so btf.py looks at it first: libbpf before 1.3 believes
+every type that one refers to, and no libbpf says what it found wrong.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from ctypes import string_at
+from ctypes import byref, c_uint32, string_at
 from errno import ENOENT
 
 from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError
+from icmp_rtt.kernel.btf import Btf
 from icmp_rtt.kernel.libbpf import Handle, Libbpf, decoded_name
 from icmp_rtt.kernel.objfile import read_file
 
-__all__ = ("KernelBtf", "has_own_btf")
+__all__ = ("KernelBtf", "check_file", "has_own_btf")
 
-_ENUM, _FUNC = 6, 12  # BTF kinds
+_STRUCT, _ENUM, _FUNC = 4, 6, 12  # BTF kinds
+_MAX_BTF = 1 << 28  # bytes; a kernel's with all its modules' is below
 _MAX_FILE = 1 << 32  # bytes; a vmlinux with all its debug information is below
+_REMEDY = "--btf takes raw BTF of this kernel, or its vmlinux with BTF in it"
 
 
 def has_own_btf() -> bool:
     """Whether this kernel shows BTF of its own, which a file can't stand for in everything."""
     return os.path.exists("/sys/kernel/btf/vmlinux")
+
+
+def check_file(lib: Libbpf, path: str) -> None:
+    """Refuse a file that cannot stand for the kernel's BTF.
+
+    Raises:
+        ObjectError: the file is missing, damaged, not BTF, or not a kernel's.
+    """
+    with KernelBtf(lib, path) as given:
+        if not given.has_struct("sk_buff"):
+            raise ObjectError(f"{path}: BTF without struct sk_buff, not a kernel's: {_REMEDY}")
 
 
 class KernelBtf(Handle):
@@ -46,6 +62,10 @@ class KernelBtf(Handle):
     def has_function(self, name: str) -> bool:
         """Whether there is a function of exactly this name; kallsyms may know better."""
         return self._find(name, _FUNC) > 0
+
+    def has_struct(self, name: str) -> bool:
+        """Whether there is a struct of exactly this name, with its members."""
+        return self._find(name, _STRUCT) > 0
 
     def enum_names(self, name: str) -> dict[int, str]:
         """Names of the enumerators of ``enum name`` by value; empty if there is no such enum."""
@@ -78,26 +98,45 @@ def _load_own(lib: Libbpf) -> int:
 
 
 def _load_file(lib: Libbpf, path: str) -> int:
-    _check_file(path)
+    elf = _is_elf(path)
+    if not elf:
+        _check(path, read_file(path, "BTF file", _MAX_BTF))
     try:
-        return lib.call("btf__parse", os.fsencode(path), None, about=path)
+        address = lib.call("btf__parse", os.fsencode(path), None, about=path)
     except LibbpfError as error:
-        raise ObjectError(f"{path}: damaged or truncated BTF", error.log) from error
+        what = "no BTF in this ELF file, or the file is truncated" if elf else "damaged BTF"
+        raise ObjectError(f"{path}: {what}: {_REMEDY}", error.log) from error
+    if elf:
+        try:
+            _check(path, _raw_data(lib, address))
+        except ObjectError:
+            lib.raw("btf__free")(address)
+            raise
+    return address
 
 
-def _check_file(path: str) -> None:
-    """Refuse what libbpf would refuse without a word on why, or not refuse at all."""
-    start = _start(path)
-    if start[:4] == b"\x7fELF":
-        machine, own = start[18:20], _start("/proc/self/exe")[18:20]
-        if machine != own:
-            raise ObjectError(
-                f"{path}: ELF machine {int.from_bytes(machine, 'little')}, this host is "
-                f"{int.from_bytes(own, 'little')}: BTF of this kernel is expected"
-            )
-    elif start[:2] != struct.pack("=H", 0xEB9F):
-        raise ObjectError(f"{path}: neither BTF for this machine nor an ELF file")
+def _raw_data(lib: Libbpf, address: int) -> bytes:
+    """What libbpf took out of an ELF file; that it is there at all is libelf's to see to."""
+    size = c_uint32()
+    return string_at(lib.call("btf__raw_data", address, byref(size)), size.value)
 
 
-def _start(path: str) -> bytes:
-    return read_file(path, "BTF file", _MAX_FILE, 20)
+def _check(path: str, data: bytes) -> None:
+    try:
+        Btf(data)
+    except ObjectError as error:
+        raise ObjectError(f"{path}: {error}: {_REMEDY}") from error
+
+
+def _is_elf(path: str) -> bool:
+    """Whether it is an ELF file, of this machine at that."""
+    start = read_file(path, "BTF file", _MAX_FILE, 20)
+    if start[:4] != b"\x7fELF":
+        return False
+    machine, own = start[18:20], read_file("/proc/self/exe", "program", _MAX_FILE, 20)[18:20]
+    if machine != own:
+        raise ObjectError(
+            f"{path}: ELF machine {int.from_bytes(machine, 'little')}, this host is "
+            f"{int.from_bytes(own, 'little')}: {_REMEDY}"
+        )
+    return True

@@ -110,6 +110,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ring_buffer__free": (_VOID, (_PTR,)),
     "btf__load_vmlinux_btf": (_PTR, ()),
     "btf__parse": (_PTR, (_STR, _PTR)),
+    "btf__raw_data": (_PTR, (_PTR, ctypes.POINTER(_U32))),
     "btf__free": (_VOID, (_PTR,)),
     "btf__find_by_name_kind": (_INT, (_PTR, _STR, _U32)),
     "btf__type_by_id": (_PTR, (_PTR, _U32)),

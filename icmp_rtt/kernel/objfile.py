@@ -200,7 +200,7 @@ def read_file(path: str, what: str, limit: int, count: int = -1) -> bytes:
         if status.st_size > limit:
             raise ObjectError(f"{path}: {status.st_size} bytes are too many for a {what}")
         with open(path, "rb") as file:
-            return file.read(limit if count < 0 else count)
+            return file.read(status.st_size if count < 0 else count)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ObjectError(f"cannot read {what} {path}: {reason}") from error

@@ -3,17 +3,21 @@
 
 import ctypes
 import platform
+import re
 import struct
+import tracemalloc
 from errno import EBUSY, EINVAL, ENOENT
+from pathlib import Path
 
 import pytest
-from btfwriter import Writer
+from btfwriter import PTR, Writer
+from elfwriter import PROGBITS, elf
 from fakelib import FakeLib
 
 from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError
 from icmp_rtt.kernel import libbpf as libbpf_module
 from icmp_rtt.kernel.bpfobject import Object
-from icmp_rtt.kernel.kernelbtf import KernelBtf
+from icmp_rtt.kernel.kernelbtf import KernelBtf, check_file
 from icmp_rtt.kernel.libbpf import Handle, Libbpf, Log
 
 INFO, DEBUG = 1, 2
@@ -262,31 +266,99 @@ def test_kernel_btf_answers_by_exact_name(real, tmp_path):
         btf.has_function("ip_rcv")
 
 
-def test_a_damaged_btf_file_is_refused(real, tmp_path):
-    """Truncated BTF is told from what is no BTF at all."""
-    path = tmp_path / "kernel.btf"
-    path.write_bytes(kernel_like()[:60])
-    with pytest.raises(ObjectError, match=r"kernel\.btf: damaged or truncated BTF"):
+def elf_with_btf(btf, machine=None):
+    """An ELF file of this machine (or of another), as a vmlinux is."""
+    own = int.from_bytes(Path("/proc/self/exe").read_bytes()[18:20], "little")
+    return elf(machine or own, 2, {".BTF": (PROGBITS, btf)}, symbols=[])
+
+
+def test_btf_in_an_elf_file_is_found(real, tmp_path):
+    """As in a vmlinux; an ELF file without BTF, or with a damaged one, is refused."""
+    path = tmp_path / "vmlinux"
+    path.write_bytes(elf_with_btf(kernel_like()))
+    with KernelBtf(real, str(path)) as btf:
+        assert btf.has_function("ip_rcv")
+    for data in (elf_with_btf(b""), elf_with_btf(kernel_like()[:60]), elf_with_btf(b"")[:90]):
+        path.write_bytes(data)
+        with pytest.raises(ObjectError, match=f"vmlinux: no BTF in this ELF file, or .*: {REMEDY}"):
+            KernelBtf(real, str(path))
+    path.write_bytes(elf_with_btf(self_centred(9)))
+    with pytest.raises(ObjectError, match="vmlinux: "):
         KernelBtf(real, str(path))
+
+
+def self_centred(type_id):
+    """BTF with one pointer, to a type of this number."""
+    w = Writer()
+    w.add(PTR, size=type_id)
+    return w.bytes()
+
+
+REMEDY = "--btf takes raw BTF of this kernel, or its vmlinux with BTF in it"
+OTHER_ENDIAN = struct.pack(">HBBIIIII", 0xEB9F, 1, 0, 24, 0, 0, 0, 1) + b"\0"
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (None, "cannot read BTF file .*: No such file"),
-        (b"", "neither BTF for this machine nor an ELF file"),
-        (b"#!/bin/sh", "neither BTF"),
-        (b"\xeb\x9f\1\0" + bytes(20), "neither BTF for this machine"),
-        (b"\x7fELF\2\1\1" + bytes(11) + b"\x34\x12", "ELF machine 4660, this host is"),
+        pytest.param(b"", "not BTF: 0 bytes are too few", id="empty"),
+        pytest.param(b"#!/bin/sh", "not BTF: 9 bytes are too few", id="short"),
+        pytest.param(b"#!/bin/sh\n" * 9, "not .* BTF: it begins with 0x2123", id="a script"),
+        pytest.param(OTHER_ENDIAN, "not little-endian BTF: it begins with 0x9feb", id="big-endian"),
+        pytest.param(kernel_like()[:20], "not BTF: 20 bytes are too few", id="half a header"),
+        pytest.param(kernel_like()[:60], "damaged BTF: .* past its end", id="half the types"),
+        pytest.param(kernel_like()[:-1], "damaged BTF: .* past its end", id="one byte short"),
+        pytest.param(self_centred(9), "damaged BTF: type 9 of 1", id="a type that is not there"),
+        pytest.param(Writer().bytes(version=2), "BTF version 2", id="a later version"),
+        pytest.param(
+            elf_with_btf(kernel_like(), 0x1234), "ELF machine 4660, this host is", id="machine"
+        ),
     ],
 )
-def test_a_file_without_btf_for_this_machine_is_refused(tmp_path, data, message):
-    """It is told before libbpf is asked."""
+def test_a_file_that_is_no_btf_of_this_machine_is_refused(tmp_path, data, message):
+    """In one line, with the remedy, and before libbpf is asked."""
     path = tmp_path / "file"
-    if data is not None:
-        path.write_bytes(data)
-    with pytest.raises(ObjectError, match=message):
+    path.write_bytes(data)
+    with pytest.raises(ObjectError) as caught:
         KernelBtf(FakeLib(), str(path))
+    assert re.fullmatch(f"{path}: {message}.*: {REMEDY}", str(caught.value))
+    assert caught.value.exit_status == 1
+
+
+def test_btf_of_something_else_is_told(real, tmp_path):
+    """Sound BTF that no kernel could have; libbpf would only say that each program is refused."""
+    path = tmp_path / "other.btf"
+    path.write_bytes(kernel_like())
+    with pytest.raises(ObjectError, match=rf"other\.btf: .* struct sk_buff, .*: {REMEDY}"):
+        check_file(real, str(path))
+    w = Writer()
+    w.struct("sk_buff", 4, ("len", w.integer("unsigned int", 4), 0))
+    path.write_bytes(w.bytes())
+    check_file(real, str(path))
+
+
+def test_a_file_takes_no_more_memory_than_it_has_bytes(real, tmp_path):
+    """Whatever would still pass for a BTF file; what would not is not read at all."""
+    path = tmp_path / "kernel.btf"
+    path.write_bytes(kernel_like())
+    tracemalloc.start()
+    try:
+        KernelBtf(real, str(path)).close()
+        with open(path, "r+b") as file:
+            file.truncate(1 << 30)
+        with pytest.raises(ObjectError, match="1073741824 bytes are too many for a BTF file"):
+            KernelBtf(FakeLib(), str(path))
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path):
+    """Or that is none."""
+    with pytest.raises(ObjectError, match="cannot read BTF file .*/nosuch: No such file"):
+        KernelBtf(FakeLib(), str(tmp_path / "nosuch"))
+    with pytest.raises(ObjectError, match="not a regular file: a BTF file is expected"):
+        KernelBtf(FakeLib(), str(tmp_path))
 
 
 def test_a_kernel_without_btf_is_told_with_the_remedy():
