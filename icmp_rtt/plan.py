@@ -30,12 +30,14 @@ class Facts(NamedTuple):
         refused: why, by program, for those that would not load or attach.
         silent: programs that attached, and did not see the echo of the self-test.
         tried: whether there is a self-test; without one what is doubtful is not taken.
+        absent: why a function is not among ``functions``.
     """
 
     functions: frozenset[str]
     refused: Mapping[str, str] = MappingProxyType({})
     silent: frozenset[str] = frozenset()
     tried: bool = True
+    absent: str = "this kernel has no function of this name"
 
     def without(self, program: str, why: str) -> Facts:
         """The same, and ``program`` is refused."""
@@ -157,7 +159,7 @@ def _best(
 
 def _problem(probe: Probe, facts: Facts) -> str | None:
     if probe.is_function and probe.function not in facts.functions:
-        return f"{probe.label}: this kernel has no function of this name"
+        return f"{probe.label}: {facts.absent}"
     if probe.doubtful and not facts.tried:
         return f"{probe.label}: often inlined, and not tried without the self-test"
     if probe.program in facts.refused:

@@ -123,8 +123,7 @@ class _Attempt:
         self._options = options
         self._loader = loader
         self._loopback = loopback
-        self._own_btf = kernel.own_btf
-        self._functions = kernel.functions
+        self._kernel = kernel
         bits = loader.btf.enum("icmp_rtt_family")
         self._config = {
             **config,
@@ -156,11 +155,13 @@ class _Attempt:
             self._close()
 
     def _first_facts(self, backend: str) -> Facts:
-        facts = Facts(self._functions, tried=self._loopback is not None)
+        facts = Facts(self._kernel.functions, tried=self._loopback is not None)
+        if not self._kernel.names_listed:
+            facts = facts._replace(absent="/proc/kallsyms is empty, so none can be looked up")
         for probe in (*_all_probes(backend, self._options.families), *stages.DROP_PROBES):
-            if probe.needs_btf and not self._own_btf:
+            if probe.needs_btf and not self._kernel.own_btf:
                 facts = facts.without(probe.program, "this kernel has no BTF of its own")
-            elif probe.spares_btf and self._own_btf:
+            elif probe.spares_btf and self._kernel.own_btf:
                 facts = facts.without(probe.program, "for kernels without BTF")
         return facts
 

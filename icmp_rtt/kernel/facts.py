@@ -34,6 +34,7 @@ class KernelFacts(NamedTuple):
 
     own_btf: bool  # without it no program that the kernel checks by BTF can be loaded
     functions: frozenset[str]  # in the kernel's own BTF, if it has any, and in kallsyms
+    names_listed: bool  # kallsyms lists something at all
     typed_headers: bool  # has bpf_rdonly_cast
     typed_task: bool  # has bpf_get_current_task_btf
     atomics: bool  # can compare and exchange
@@ -57,11 +58,13 @@ def read_facts(
         reasons = btf.enum_names("skb_drop_reason")
         typed_headers = own and btf.has_function("bpf_rdonly_cast")
         typed_task = own and btf.has_function("bpf_get_current_task_btf")
+    functions = frozenset(symbols.has_exact(known))
     prefix = "SKB_DROP_REASON_"
     short = {number: name.replace(prefix, "", 1) for number, name in reasons.items()}
     return KernelFacts(
         own_btf=own,
-        functions=frozenset(symbols.has_exact(known)),
+        functions=functions,
+        names_listed=bool(functions) or not symbols.is_empty(),
         typed_headers=typed_headers,
         typed_task=typed_task,
         atomics=has_atomics(lib),

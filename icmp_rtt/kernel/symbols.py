@@ -90,6 +90,17 @@ class Symbols:
             raise RequirementError(self._why(error)) from error
         return {name.decode() for name in found}
 
+    def is_empty(self) -> bool:
+        """Whether the file lists nothing at all, though it can be read.
+
+        Raises:
+            RequirementError: it cannot be read.
+        """
+        try:
+            return not any(self._read())
+        except (OSError, ValueError) as error:
+            raise RequirementError(self._why(error)) from error
+
     def _describe(self, address: int, inside: int) -> str:
         text = self._cache.get((address, inside))
         if text is None:
@@ -125,7 +136,12 @@ class Symbols:
         except (OSError, ValueError) as error:
             self._problem = self._why(error)
         else:
-            if not any(block.high for block in self._blocks):
+            if not self._blocks:
+                self._problem = (
+                    f"{self._path} is empty: it takes a kernel with CONFIG_KALLSYMS,"
+                    " and nothing mounted over that file"
+                )
+            elif not any(block.high for block in self._blocks):
                 self._blocks = []
                 self._problem = (
                     "kernel addresses are hidden from this process: "

@@ -127,6 +127,13 @@ def test_without_kallsyms_the_devices_stages_are_left(said):
     echoes = [line for line in lines if line["type"] == "echo"]
     assert len(echoes) == 23
     assert {stage["stage"] for echo in echoes for stage in echo["stages"]} == {2, 3}
+    fentry, kprobe = lines[0]["notes"][:2]
+    assert fentry.startswith("fentry: fentry:ip_send_skb: /proc/kallsyms is empty")
+    assert kprobe.startswith("kprobe: kprobe:ip_send_skb: /proc/kallsyms is empty")
+    assert {stage.get("stack_error", "") for echo in echoes for stage in echo["stages"]} == {
+        "/proc/kallsyms is empty: it takes a kernel with CONFIG_KALLSYMS,"
+        " and nothing mounted over that file"
+    }
 
 
 @pytest.mark.parametrize("run", ["noexec, addresses hidden", "read-only, no HOME, locale C"])

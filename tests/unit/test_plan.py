@@ -63,6 +63,14 @@ def test_kprobe_on_stock_kernels(kernel):
         ] == labels(by_fentry, family)
 
 
+def test_why_a_function_is_not_there_is_not_made_up():
+    """Where names cannot be looked up, it is not said that the kernel lacks them."""
+    facts = Facts(frozenset(), absent="nowhere to look")
+    notes = choose("fentry", (4,), facts).notes
+    assert "fentry:ip_send_skb: nowhere to look" in notes
+    assert not [note for note in notes if "no function" in note]
+
+
 def test_a_doubtful_function_is_tried_with_what_would_take_its_place():
     """One load shows which of the two sees anything."""
     facts = Facts(EVERY)

@@ -89,6 +89,15 @@ def test_an_address_in_no_function_stays_an_address(table, address):
     assert table().name(address) == f"{address:#018x}"
 
 
+def test_an_empty_file_is_told_for_what_it_is(table):
+    """Nothing is hidden from anybody there, and no privilege would help."""
+    symbols = table("")
+    assert "kallsyms is empty: it takes a kernel with CONFIG_KALLSYMS" in symbols.problem
+    assert symbols.is_empty()
+    assert symbols.has_exact(["ip_rcv"]) == set()
+    assert not table(KALLSYMS).is_empty()
+
+
 def test_hidden_addresses_are_told_with_the_remedy(table):
     """With kptr_restrict all addresses read as zero: names cannot be had, and why is said."""
     hidden = "".join("0" * 16 + line[16:] for line in KALLSYMS.splitlines(keepends=True))
