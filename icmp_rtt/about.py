@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where this build came from: the commit of its sources, and its BPF object by hash."""
+"""Where this build came from: the commit of its sources, and its BPF objects by hash."""
 
 from __future__ import annotations
 
 from icmp_rtt import carried
 from icmp_rtt.kernel.objfile import ObjectFile
-from icmp_rtt.loader import object_path
+from icmp_rtt.loader import carried_object, carried_path
 
 __all__ = ("provenance",)
 
+_OBJECTS = {
+    carried.OBJECT: "BPF object",
+    carried.OBJECT_WITHOUT_BTF: "BPF object for kernels without BTF",
+}
+
 
 def provenance(given_object: str | None) -> str:
-    """Two lines for ``--version --verbose``.
+    """Lines for ``--version --verbose``: the same on every kernel but for the mark of its object.
 
     Args:
         given_object: the BPF object asked for with ``--object``, if any.
@@ -21,5 +26,15 @@ def provenance(given_object: str | None) -> str:
     """
     commit = carried.read(carried.COMMIT)
     recorded = commit.decode("ascii").strip() if commit else "not recorded; 'make dist' does that"
-    digest = ObjectFile.read(object_path(given_object)).sha256
-    return f"source commit: {recorded}\nBPF object: SHA-256 {digest}\n"
+    lines = [f"source commit: {recorded}"]
+    if given_object is not None:
+        lines.append(f"BPF object: SHA-256 {_sha256(given_object)} ({given_object})")
+    else:
+        for name, what in _OBJECTS.items():
+            mark = " (this kernel's)" if name == carried_object() else ""
+            lines.append(f"{what}: SHA-256 {_sha256(carried_path(name))}{mark}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _sha256(path: str) -> str:
+    return ObjectFile.read(path).sha256

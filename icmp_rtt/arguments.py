@@ -114,7 +114,7 @@ def make_parser(prog: str) -> _Parser:
     parser.add_argument(
         "--version",
         action="store_true",
-        help="print the version and end; with --verbose source commit and BPF object too",
+        help="print the version and end; with --verbose source commit and BPF objects too",
     )
     actions = parser.add_subparsers(
         title="actions", dest="action", metavar="check", prog=prog, parser_class=_Parser

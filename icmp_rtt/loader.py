@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from icmp_rtt.kernel.libbpf import Libbpf
     from icmp_rtt.kernel.maps import Map
 
-__all__ = ("Loader", "Refused", "object_path", "words")
+__all__ = ("Loader", "Refused", "carried_object", "carried_path", "object_path", "words")
 
 _SWEEP = "sweep"  # the program that ends sessions which no packet ends; run, never attached
 
@@ -42,9 +42,16 @@ class Refused(Exception):
 
 def object_path(given: str | None) -> str:
     """The BPF object to use: the one given, else the one that came with this package."""
-    if given:
-        return given
-    name = carried.OBJECT if has_own_btf() else carried.OBJECT_WITHOUT_BTF
+    return given or carried_path(carried_object())
+
+
+def carried_object() -> str:
+    """Name of the carried BPF object that is for the running kernel."""
+    return carried.OBJECT if has_own_btf() else carried.OBJECT_WITHOUT_BTF
+
+
+def carried_path(name: str) -> str:
+    """Where a carried BPF object can be read."""
     path = carried.on_disk(name)
     data = None if os.path.exists(path) else carried.read(name)  # the package is an archive
     return path if data is None else carried.in_memory(name, data)

@@ -14,7 +14,10 @@ import pytest
 from conftest import CHECKOUT, DIST
 
 KINDS = ("*.tar.gz", "*.pyz", "*.whl", "*.deb")
-OBJECT = "icmp_rtt/data/icmp_rtt.bpf.o"
+OBJECTS = {
+    "BPF object": "icmp_rtt/data/icmp_rtt.bpf.o",
+    "BPF object for kernels without BTF": "icmp_rtt/data/icmp_rtt_nobtf.bpf.o",
+}
 
 
 def artifact(kind):
@@ -56,10 +59,11 @@ def one(files, end):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_holds_the_same_object_and_commit(kind):
-    """The object is the one that was built; the commit is a full one."""
+def test_each_holds_the_same_objects_and_commit(kind):
+    """The objects are those that were built; the commit is a full one."""
     files = content(kind)
-    assert one(files, OBJECT) == (CHECKOUT / OBJECT).read_bytes()
+    for name in OBJECTS.values():
+        assert one(files, name) == (CHECKOUT / name).read_bytes()
     assert re.fullmatch(rb"([0-9a-f]{40}(-dirty)?|unknown)\n", one(files, "data/commit"))
     assert not [name for name in files if "__pycache__" in name or name.endswith(".pyc")]
 
@@ -74,15 +78,17 @@ def test_libbpf_comes_with_its_licences(kind):
     assert any(name.endswith("LICENSE") and "GNU" in data.decode() for name, data in files.items())
 
 
-def test_the_object_says_its_hash():
-    """--version --verbose of the zipapp: version, commit, SHA-256 of the object."""
+def test_the_objects_hashes_are_said():
+    """--version --verbose of the zipapp: version, commit, SHA-256 of what it carries."""
     said = subprocess.run(
         [artifact("*.pyz"), "--version", "--verbose"], check=True, stdout=-1, text=True
     ).stdout.splitlines()
-    digest = hashlib.sha256((CHECKOUT / OBJECT).read_bytes()).hexdigest()
     assert re.fullmatch(r"icmp-rtt \d+\.\d+\.\d+\S*", said[0])
     assert said[1] == f"source commit: {one(content('*.pyz'), 'data/commit').decode().strip()}"
-    assert said[2] == f"BPF object: SHA-256 {digest}"
+    assert [line.replace(" (this kernel's)", "") for line in said[2:]] == [
+        f"{what}: SHA-256 {hashlib.sha256((CHECKOUT / name).read_bytes()).hexdigest()}"
+        for what, name in OBJECTS.items()
+    ]
 
 
 def test_zipapp_leaves_nothing_behind(tmp_path):

@@ -89,13 +89,23 @@ def test_the_debian_package(said, suite):
         assert (said["deb purge"]["status"], said["deb purge"]["left"]) == (0, [])
 
 
-def test_all_hold_the_same_object(said):
-    """The hash of the object is that of the one built here."""
-    data = (CHECKOUT / "icmp_rtt/data/icmp_rtt.bpf.o").read_bytes()
-    line = f"BPF object: SHA-256 {hashlib.sha256(data).hexdigest()}"
+def sha256_of(name):
+    """Of an object that was built here."""
+    return hashlib.sha256((CHECKOUT / "icmp_rtt/data" / name).read_bytes()).hexdigest()
+
+
+def test_all_hold_the_same_objects(said):
+    """The hashes are those of the objects built here; the mark is where BTF says."""
+    lines = [
+        f"BPF object: SHA-256 {sha256_of('icmp_rtt.bpf.o')} (this kernel's)",
+        f"BPF object for kernels without BTF: SHA-256 {sha256_of('icmp_rtt_nobtf.bpf.o')}",
+    ]
     versions = [result for name, result in said.items() if name.endswith(" version")]
     assert len(versions) >= 2
-    assert {result["stdout"].splitlines()[2] for result in versions} == {line}
+    for result in versions:
+        assert result["stdout"].splitlines()[2:] == lines
+    without_btf = said["version, btf hidden"]["stdout"].splitlines()[2:]
+    assert [line.endswith(" (this kernel's)") for line in without_btf] == [False, True]
 
 
 def test_a_kernel_without_btf_is_told(said):
