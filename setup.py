@@ -68,6 +68,7 @@ setup(
     description="Where a ping's time goes inside the kernel, and where it stops",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="icmp-rtt developers",
     license="GPL-2.0-only",
     license_files=["LICENSE", *CARRIED_LICENCES],
     python_requires=">=3.9",

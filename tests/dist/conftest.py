@@ -41,7 +41,8 @@ def said(guests, suite):
 
 def run_guest(suite, share):
     """Boot the suite's root with its own kernel, and let in-guest use the artifacts there."""
-    for path in (*DIST.iterdir(), *CHECKOUT.glob(".venv/wheels/*.whl")):
+    artifacts = [path for path in DIST.iterdir() if path.suffix != ".btf"]
+    for path in (*artifacts, *CHECKOUT.glob(".venv/wheels/*.whl")):
         shutil.copy(path, share)
     shutil.copy(CHECKOUT / "tests/dist/in-guest", share)
     shutil.copy(minimal_btf(suite), share / "minimal.btf")

@@ -78,6 +78,26 @@ def test_libbpf_comes_with_its_licences(kind):
     assert any(name.endswith("LICENSE") and "GNU" in data.decode() for name, data in files.items())
 
 
+def test_pyelftools_comes_with_its_licences():
+    """Its own, and that of construct within it, wherever both are carried."""
+    for kind in ("*.tar.gz", "*.pyz", "*.deb"):
+        files = content(kind)
+        assert one(files, "elftools/construct/core.py")
+        ends = ("/copyright",) if kind == "*.deb" else ("pyelftools/LICENSE", "LICENSE.construct")
+        text = b"".join(one(files, end) for end in ends)
+        assert b"public domain" in text
+        assert b"2009 Tomer Filiba" in text
+        assert b"The above copyright notice and this permission notice shall be included" in text
+    assert not [name for name in content("*.whl") if "elftools" in name]
+
+
+def test_no_address_is_made_up():
+    """Where Debian wants a maintainer's, it is one that by its domain cannot be anybody's."""
+    command = ["dpkg-deb", "--field", artifact("*.deb"), "Maintainer"]
+    said = subprocess.run(command, check=True, stdout=-1, text=True).stdout
+    assert said.endswith(".invalid>\n")
+
+
 def test_the_objects_hashes_are_said():
     """--version --verbose of the zipapp: version, commit, SHA-256 of what it carries."""
     said = subprocess.run(
