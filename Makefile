@@ -125,6 +125,9 @@ $(OBJECT): icmp_rtt/data/%.bpf.o: build/%.bpf.o
 	mkdir -p $(@D)
 	cp $< $@
 
+# Or make would take it for a passing thing, delete it, and build it anew the next time.
+.SECONDARY: build/unstripped/icmp_rtt.bpf.o
+
 build/%.bpf.o: build/unstripped/%.bpf.o
 	$(call msg,STRIP,$@)
 	$(LLVM_STRIP) -g -o $@ $<
