@@ -126,6 +126,7 @@ def trace(*arguments, timeout=240):
     """
     for _ in range(3):
         run = Run(*run_tool(["--format", "json", *arguments], timeout))
+        print(f"{arguments[:-1]}: {run.counters}, {run.stderr}")
         if not run.counters.get("probe_misses"):
             break
     Run.untold = run.counters.get("probe_misses", 0) is None
