@@ -115,7 +115,7 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 		make_key(family, &packet, SIDE_RECEIVE, direction_of(packet.kind, SIDE_RECEIVE),
 			 netns, &key);
 		session = find_receive(family, &key, sum_without_type(&packet));
-		if (!session && packet.kind == PACKET_REQUEST)
+		if (!session && tracing(DIRECTION_RX) && packet.kind == PACKET_REQUEST)
 			session = open_dropped(cpu, skb, family, &key);
 	}
 	if (!session)

@@ -28,6 +28,12 @@ static __always_inline bool addresses_match(__u8 family, const struct echo_key *
 	       in_prefix(remote, config.remote, config.remote_mask, family);
 }
 
+/* Constants to the verifier, which leaves out what is not asked for. */
+static __always_inline bool tracing(__u32 direction)
+{
+	return config.directions & direction;
+}
+
 static __always_inline __u32 direction_of(__u8 kind, const int side)
 {
 	if (side == SIDE_TRANSMIT)

@@ -138,7 +138,8 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct net_de
 	struct icmp_rtt_event *session;
 
 	if (arrival->key.direction == DIRECTION_RX) {
-		if (config.rx_open != HOOK_RECV || !request_wanted(cpu, family, &arrival->key))
+		if (!tracing(DIRECTION_RX) || config.rx_open != HOOK_RECV ||
+		    !request_wanted(cpu, family, &arrival->key))
 			return;
 		session = open_session(cpu, family, &arrival->key);
 	} else {
@@ -244,7 +245,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 /* No reply can end anything, and whatever else comes by is looked at where it is delivered. */
 static __always_inline bool nothing_awaited(void)
 {
-	return !(config.directions & DIRECTION_RX) && !under_way && !cpus_refusing &&
+	return !tracing(DIRECTION_RX) && !under_way && !cpus_refusing &&
 	       !self_testing();
 }
 
@@ -340,7 +341,7 @@ static __always_inline void on_ip_rcv(void *ctx, struct sk_buff *skb, const int 
 	expect_fewer(cpu, 0, cpu->strays + 1);
 	header = header_by_offset(skb, family, typed);
 	parse(&header, &packet, typed);
-	if (packet.kind != PACKET_REPLY || !(config.directions & DIRECTION_TX))
+	if (packet.kind != PACKET_REPLY || !tracing(DIRECTION_TX))
 		return;
 	make_key(family, &packet, SIDE_RECEIVE, DIRECTION_TX,
 		 netns_of_device(GET(typed, skb, dev), typed), &key);
@@ -437,7 +438,7 @@ static __always_inline void on_error(struct cpu_state *cpu, struct header *heade
 	struct packet quoted;
 	struct echo_key key;
 
-	if (!(config.directions & DIRECTION_TX))
+	if (!tracing(DIRECTION_TX))
 		return;
 	parse(&inner, &quoted, typed);
 	if (quoted.kind != PACKET_REQUEST)
@@ -490,10 +491,13 @@ session_at_icmp(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
 {
 	struct icmp_rtt_event *session;
 
-	if (packet->kind == PACKET_REQUEST)
-		return request_wanted(cpu, family, key) ? open_session(cpu, family, key) : NULL;
+	if (packet->kind == PACKET_REQUEST) {
+		if (!request_wanted(cpu, family, key) || !tracing(DIRECTION_RX))
+			return NULL;
+		return open_session(cpu, family, key);
+	}
 	cpu->delivered = (__u64)skb;
-	if (!(config.directions & DIRECTION_TX) || !addresses_match(family, key))
+	if (!tracing(DIRECTION_TX) || !addresses_match(family, key))
 		return NULL;
 	session = find_receive(family, key, sum_without_type(packet));
 	if (!session)
@@ -549,7 +553,7 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 		if (found)
 			arrival = &cpu->arrival[(found - 1) & (TAGS - 1)];
 	}
-	if (!arrival && key->direction == DIRECTION_RX)
+	if (!arrival && tracing(DIRECTION_RX) && key->direction == DIRECTION_RX)
 		arrival = bpf_map_lookup_elem(&fragments, key);
 	if (!arrival) {
 		/* Its IP header was not where on_recv can read it: a driver's page fragment. */
@@ -559,7 +563,7 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 	}
 	adopt(session, arrival, wanted);
 	release_arrival(arrival);
-	if (arrival->fragment)
+	if (tracing(DIRECTION_RX) && arrival->fragment)
 		bpf_map_delete_elem(&fragments, key);
 }
 
@@ -618,7 +622,7 @@ static __always_inline bool is_foreign(struct cpu_state *cpu, struct sk_buff *sk
 		return false;
 	if (packet->kind == PACKET_REPLY)
 		cpu->delivered = (__u64)skb;
-	else if (config.directions & DIRECTION_RX)
+	else if (tracing(DIRECTION_RX))
 		count(cpu, COUNTER_OTHER_ADDRESS);
 	return true;
 }

@@ -22,7 +22,7 @@ static __always_inline struct icmp_rtt_event *open_transmit(struct cpu_state *cp
 	struct echo_key exact;
 	bool many = is_multicast(family, key);
 
-	if (!request_wanted(cpu, family, key))
+	if (!request_wanted(cpu, family, key) || !tracing(DIRECTION_TX))
 		return NULL;
 	if (!many && sk)
 		many = GET(typed, sk, __sk_common.skc_flags) >> SOCK_BROADCAST_BIT & 1;
@@ -64,7 +64,7 @@ static __always_inline void on_send(void *ctx, struct sk_buff *skb, struct sock 
 	if (packet.kind == PACKET_UNREADABLE)
 		count(cpu, COUNTER_UNPARSED);
 	if (packet.kind != PACKET_REQUEST &&
-	    (packet.kind != PACKET_REPLY || !(config.directions & DIRECTION_RX))) {
+	    (packet.kind != PACKET_REPLY || !tracing(DIRECTION_RX))) {
 		pass_over((__u64)skb, (__u64)sk);
 		return;
 	}
@@ -102,12 +102,12 @@ static __always_inline bool flow_is_foreign(const struct flowi4 *flow)
 	if (self_testing())
 		return false;
 	if (!request && (flow->uli.icmpt.type != ICMP_ECHOREPLY ||
-			 !(config.directions & DIRECTION_RX)))
+			 !tracing(DIRECTION_RX)))
 		return true;
 	if ((flow->saddr & config.local_mask[0]) == config.local[0] &&
 	    (flow->daddr & config.remote_mask[0]) == config.remote[0])
 		return false;
-	if (request && config.directions & DIRECTION_TX) {
+	if (request && tracing(DIRECTION_TX)) {
 		cpu = this_cpu();
 		if (cpu)
 			count(cpu, COUNTER_OTHER_ADDRESS);
