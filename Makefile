@@ -8,6 +8,7 @@ LLVM_STRIP ?= $(patsubst clang%,llvm-strip%,$(CLANG))
 PREFIX	  ?= /usr/local
 KERNEL	  ?= all
 SECONDS	  ?= 10
+TIERS	  ?= unit native all
 
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -D__TARGET_ARCH_x86 -Ibpf
 # The object must not depend on where the checkout lies.
@@ -41,7 +42,7 @@ demo: ## trace 5 pings between two namespaces; installs what is missing
 test: ## unit tests, on this kernel, six stages on four stock ones; installs what is missing
 	tests/tools/install-deps all
 	$(MAKE) --no-print-directory build $(VENV)/dev
-	$(VPYTHON) tests/tools/run-tests unit native all
+	$(VPYTHON) tests/tools/run-tests $(TIERS)
 
 vm-test: ## these and the longer tests in guests: KERNEL=bullseye|bookworm|trixie|sid|all
 	tests/tools/install-deps all
