@@ -19,6 +19,7 @@
  * claims, opens, takes or frees a slot changes it.
  */
 #define BUCKET_SLOTS 8
+#define BUCKETS_TRIED 4 /* one after the other, where the first are full */
 #define SLOT_FREE 0ULL
 #define SLOT_CLAIMED 1ULL /* not to be found yet */
 #define SLOT_OPEN 2ULL
@@ -57,7 +58,7 @@ struct {
  * Echoes under way. Key: number of a slot; value: struct slot, up to the event's
  * stack_bytes when stacks are off (the reader sets the value's size and the
  * number of entries). Filled by open_session, freed by whoever ends the session:
- * the last hook, a restart, or the reader's sweep. Bucket full: the echo is
+ * the last hook, a restart, or the reader's sweep. Buckets full: the echo is
  * refused and counted.
  */
 struct {
@@ -83,6 +84,9 @@ struct {
 	__type(key, struct claim);
 	__type(value, __u32);
 } claims SEC(".maps");
+
+/* Whether a first bucket was ever full: until then nothing lies in another one. */
+static bool overflowed;
 
 /* How many sessions are under way: while there are none, no reply can end one. */
 static __u64 under_way;
@@ -199,14 +203,13 @@ static __always_inline struct slot *slot_of_session(struct icmp_rtt_event *sessi
 
 /*
  * One more than the number of the first open slot with the tag of @hash, not
- * before @way of its bucket; 0: there is none. A global function: the verifier
- * goes through it once, and callers know no more of the result than that it is
- * a number. That spares most of the time that loading takes.
+ * before @way of bucket @number; 0: there is none. A global function: the
+ * verifier goes through it once, and callers know no more of the result than
+ * that it is a number. That spares most of the time that loading takes.
  */
-__noinline int find_tagged(__u32 hash, __u32 way)
+__noinline int find_tagged(__u32 hash, __u32 number, __u32 way)
 {
 	__u64 tag_and_phase = (__u64)hash << 32 | SLOT_OPEN;
-	__u32 number = hash & config.bucket_mask;
 	struct bucket *bucket = bucket_at(number);
 
 	if (!bucket)
@@ -217,19 +220,34 @@ __noinline int find_tagged(__u32 hash, __u32 way)
 	return 0;
 }
 
-/* Two keys with one tag are as many as can be told apart in one bucket. */
+/* The same in the buckets after the first, where another has the first's place. */
+__noinline int find_beyond(__u32 hash)
+{
+	for (__u32 tried = 1; tried < BUCKETS_TRIED; tried++) {
+		int found = find_tagged(hash, (hash + tried) & config.bucket_mask, 0);
+
+		if (found)
+			return found;
+	}
+	return 0;
+}
+
+/* Of keys with one tag two can be told apart in one bucket. */
 static __always_inline struct slot *find_slot(__u8 family, const struct echo_key *key)
 {
 	__u32 hash = hash_of(family, key);
-	__u32 found = find_tagged(hash, 0);
+	__u32 number = hash & config.bucket_mask;
+	__u32 found = find_tagged(hash, number, 0);
 	struct slot *slot;
 
-	if (!found)
-		return NULL;
-	slot = slot_at(found - 1);
-	if (slot && same_key(family, &slot->key, key))
-		return slot;
-	found = find_tagged(hash, (found - 1) % BUCKET_SLOTS + 1);
+	if (found) {
+		slot = slot_at(found - 1);
+		if (slot && same_key(family, &slot->key, key))
+			return slot;
+		found = find_tagged(hash, number, (found - 1) % BUCKET_SLOTS + 1);
+	}
+	if (!found && overflowed)
+		found = find_beyond(hash);
 	if (!found)
 		return NULL;
 	slot = slot_at(found - 1);
@@ -536,10 +554,12 @@ __noinline int restart_slot(__u32 number, __u64 word)
 	return 0;
 }
 
-/* One more than the number of a slot that is ours now; 0: the bucket is full. As find_tagged. */
-__noinline int claim_tagged(__u32 hash)
+/*
+ * One more than the number of a slot of bucket @number that is ours now; 0: it
+ * is full. A global function, as find_tagged is.
+ */
+__noinline int claim_tagged(__u32 hash, __u32 number)
 {
-	__u32 number = hash & config.bucket_mask;
 	struct bucket *bucket = bucket_at(number);
 	struct slot *slot;
 	__u64 word, mine;
@@ -562,10 +582,26 @@ __noinline int claim_tagged(__u32 hash)
 	return 0;
 }
 
+/* The same in the buckets after the first. */
+__noinline int claim_beyond(__u32 hash)
+{
+	overflowed = true;
+	for (__u32 tried = 1; tried < BUCKETS_TRIED; tried++) {
+		int claimed = claim_tagged(hash, (hash + tried) & config.bucket_mask);
+
+		if (claimed)
+			return claimed;
+	}
+	return 0;
+}
+
 static __always_inline struct slot *claim_slot(__u8 family, const struct echo_key *key)
 {
-	__u32 claimed = claim_tagged(hash_of(family, key));
+	__u32 hash = hash_of(family, key);
+	__u32 claimed = claim_tagged(hash, hash & config.bucket_mask);
 
+	if (!claimed)
+		claimed = claim_beyond(hash);
 	return claimed ? slot_at(claimed - 1) : NULL;
 }
 

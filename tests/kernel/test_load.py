@@ -173,6 +173,24 @@ def test_session_map_full(veth):
     assert_identities(tracer)
 
 
+@pytest.mark.native
+def test_sessions_of_many_addresses(veth):
+    """Echoes of all sorts lie anywhere: nearly all of the room is used before one is refused."""
+    room, hosts = 128, 100
+    sh("ip -n irtpeer address add 10.78.0.1/24 dev lo; ip route add 10.78.0.0/24 via " + PEER)
+    sh("ip netns exec irtpeer sysctl -q net.ipv4.icmp_echo_ignore_all=1")
+    try:
+        with Tracer("--max-sessions", str(room), "--timeout", "2").read() as tracer:
+            sh("fping -q -c 1 -i 1 -t 100 -g 10.78.0.2 10.78.0.101 2>/dev/null || true")
+            tracer.wait_for(lambda echoes: len(echoes) >= hosts)
+            counters = tracer.end()
+    finally:
+        sh("ip netns exec irtpeer sysctl -q net.ipv4.icmp_echo_ignore_all=0")
+        sh("ip route del 10.78.0.0/24; ip -n irtpeer address del 10.78.0.1/24 dev lo")
+    assert (counters["requests"], counters["incomplete"], counters["refused"]) == (hosts, hosts, 0)
+    assert_identities(tracer)
+
+
 @pytest.mark.guest
 @pytest.mark.extended
 def test_soak(veth):
