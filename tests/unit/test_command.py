@@ -12,6 +12,14 @@ from icmp_rtt.command import Command, CommandError
 from icmp_rtt.errors import IcmpRttError
 
 
+@pytest.fixture(autouse=True)
+def sigint():
+    """As in a shell's foreground: what it runs in the background inherits SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def wait(child):
     """The exit status, once there is one."""
     deadline = time.monotonic() + 10
