@@ -31,6 +31,8 @@ _BATCH = 64
 # How long echoes may gather after some were reported: looking again at once would
 # find one or two of a flood each time, at the expense of whom we watch.
 _GATHER_S = 0.005
+# After --timeout: the tracer looks for sessions past it ten times a second.
+_GIVEN_UP_NS = 250_000_000
 
 
 def run(
@@ -189,8 +191,8 @@ class _Watch:
         return status
 
     def _settle(self) -> None:
-        """Wait until nothing is under way, at most for what --timeout gives an echo."""
-        end_ns = time.monotonic_ns() + self._timeout_ns
+        """Wait until nothing is under way, at most until what is has been given up."""
+        end_ns = time.monotonic_ns() + self._timeout_ns + _GIVEN_UP_NS
         late = False
         # The poll after the end is what finds the last echoes given up.
         while not late and not self._over() and self._tracer.in_flight():

@@ -60,7 +60,11 @@ def test_lists_of_a_network_card(backend):
         backend,
     )
     assert run.said("200 received") == 1
-    assert_complete(run.of("tx", CARD, GATEWAY), 200)
-    probes = {echo["stages"][4]["probe"].partition(":")[2] for echo in run.echoes}
+    # In such a storm of interrupts on one kprobe another's handler may still run: the
+    # kernel leaves that out, and says so.
+    echoes = [echo for echo in run.of("tx", CARD, GATEWAY) if len(echo["stages"]) == 6]
+    assert 200 - len(echoes) <= (run.counters["probe_misses"] or 0)
+    assert_complete(echoes, len(echoes))
+    probes = {echo["stages"][4]["probe"].partition(":")[2] for echo in echoes}
     assert probes == {"ip_list_rcv"}
     assert run.counters["list_truncated"] == 0
