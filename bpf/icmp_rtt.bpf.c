@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The programs: a few lines each, one per place of the kernel that can stand
- * for a stage, around one handler per hook. None is loaded unless the reader's
+ * for a stage, around one handler per hook. None but sweep is loaded unless the reader's
  * plan asks for it ("?" in the section name).
  *
  * What keeps them cheap: a packet that can't be ours leaves on what a typed

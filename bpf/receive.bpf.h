@@ -138,8 +138,8 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct net_de
 	struct icmp_rtt_event *session;
 
 	if (arrival->key.direction == DIRECTION_RX) {
-		if (!tracing(DIRECTION_RX) || config.rx_open != HOOK_RECV ||
-		    !request_wanted(cpu, family, &arrival->key))
+		if (config.rx_open != HOOK_RECV ||
+		    !request_wanted(cpu, family, &arrival->key) || !tracing(DIRECTION_RX))
 			return;
 		session = open_session(cpu, family, &arrival->key);
 	} else {
@@ -242,10 +242,13 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 		on_recv_session(cpu, dev, arrival, family, now);
 }
 
-/* No reply can end anything, and whatever else comes by is looked at where it is delivered. */
+/*
+ * No reply can end anything, and whatever else comes by is looked at where it is
+ * delivered, if there is a hook.
+ */
 static __always_inline bool nothing_awaited(void)
 {
-	return !tracing(DIRECTION_RX) && !under_way && !cpus_refusing &&
+	return !tracing(DIRECTION_RX) && config.rx_open != HOOK_RECV && !under_way && !cpus_refusing &&
 	       !self_testing();
 }
 

@@ -2,13 +2,11 @@
 /*
  * The session of an echo and its life: opened by the first hook that sees the
  * request, stamped by the others, closed by the last hook, by the same key
- * starting again, or by the reader once --timeout has passed. Whoever deletes
- * it from the map reports it: the delete succeeds for one of them alone.
+ * starting again, or by the reader once --timeout has passed. Whoever takes its
+ * slot reports it: that succeeds for one of them alone.
  */
 #ifndef SESSION_BPF_H
 #define SESSION_BPF_H
-
-#define EEXIST 17
 
 #define EVENT_BASE_SIZE __builtin_offsetof(struct icmp_rtt_event, stack_bytes)
 #define EVENT_FULL_SIZE sizeof(struct icmp_rtt_event)
@@ -92,8 +90,8 @@ static bool overflowed;
 static __u64 under_way;
 
 /*
- * Reports: struct icmp_rtt_event, as long as a session's value. Written by
- * close_session, read by the reader. Full: the report is lost and counted.
+ * Reports: struct icmp_rtt_event, as far as a slot holds it. Written by emit
+ * and emit_reply, read by the reader. Full: the report is lost and counted.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -114,8 +112,8 @@ struct {
 /*
  * Echoes that the reader gave up, and those of ours that began again, so that a
  * late reply is told from a stray one. Key: struct echo_key, zero-filled for
- * IPv4; value: the request's sum. Inserted by the reader and by open_session,
- * deleted by nobody; full: the least recent goes.
+ * IPv4; value: the request's sum. Inserted by account, restart_slot and the
+ * sweep, deleted by nobody; full: the least recent goes.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -575,8 +573,8 @@ __noinline int claim_tagged(__u32 hash, __u32 number)
 		slot = slot_at(number + i);
 		if (!slot || !claim(&bucket->word[i], number + i, word, mine | SLOT_CLAIMED))
 			continue;
+		*(volatile __u64 *)&slot->word = 0; /* until its key is there: see word_of */
 		slot->number = number + i;
-		slot->word = mine | SLOT_OPEN;
 		return number + i + 1;
 	}
 	return 0;
@@ -609,10 +607,17 @@ static __always_inline struct slot *claim_slot(__u8 family, const struct echo_ke
 static __always_inline void publish(struct slot *slot)
 {
 	struct bucket *bucket = bucket_at(slot->number / BUCKET_SLOTS);
+	__u64 *place;
+	__u64 word;
 
+	if (!bucket)
+		return;
+	place = &bucket->word[slot->number % BUCKET_SLOTS];
+	word = (*(volatile __u64 *)place & ~SLOT_PHASE) | SLOT_OPEN;
 	barrier();
-	if (bucket)
-		*(volatile __u64 *)&bucket->word[slot->number % BUCKET_SLOTS] = slot->word;
+	*(volatile __u64 *)&slot->word = word;
+	barrier();
+	*(volatile __u64 *)place = word;
 }
 
 /* A new session; one that was under way under the same key ends first. */

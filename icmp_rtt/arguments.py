@@ -189,7 +189,7 @@ def _add_ends(parser: argparse.ArgumentParser) -> None:
         "--max-sessions",
         metavar="N",
         default=str(opt.DEFAULT_MAX_SESSIONS),
-        help="room for N echoes under way at once, rounded up to a power of two"
+        help="room for about N echoes under way at once, rounded up to a power of two"
         f" (default: {opt.DEFAULT_MAX_SESSIONS})",
     )
 

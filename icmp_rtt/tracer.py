@@ -38,6 +38,7 @@ __all__ = ("Tracer",)
 # Sessions are looked through this often for those past --timeout, and four
 # times in that time if it is shorter than that.
 _SWEEP_NS = 100_000_000
+_LATER_NS = 1 << 64
 
 
 class Tracer:
@@ -104,7 +105,7 @@ class Tracer:
         if now_ns - self._swept_ns >= min(_SWEEP_NS, self._options.timeout_ns // 4):
             self._swept_ns = now_ns
             self._sweep(oldest_ns=now_ns - self._options.timeout_ns)
-            records += sorted(self._ring.consume(), key=self._begun_ns)
+            records += sorted(self._ring.consume(), key=self._given_up_ns)
         return self._checked(records)
 
     def in_flight(self) -> int:
@@ -224,13 +225,18 @@ class Tracer:
         stamps = loader.btf.struct("icmp_rtt_event").fields["ts_ns"]
         self._stamps = struct.Struct(f"={stamps.elements}Q")
         self._stamps_at = stamps.offset
+        self._outcome_at = loader.btf.struct("icmp_rtt_event").fields["outcome"].offset
+        self._open = loader.btf.enum("icmp_rtt_outcome")["OUTCOME_OPEN"]
         self._counter_names = [
             name.partition("_")[2].lower()
             for name in loader.btf.enum("icmp_rtt_counter")
             if name != "COUNTER_COUNT"
         ]
 
-    def _begun_ns(self, record: bytes) -> int:
+    def _given_up_ns(self, record: bytes) -> int:
+        """When a session that was given up began; all others come later, as they were read."""
+        if record[self._outcome_at] != self._open:
+            return _LATER_NS
         return min(filter(None, self._stamps.unpack_from(record, self._stamps_at)), default=0)
 
     def _checked(self, records: list[bytes]) -> list[bytes]:

@@ -27,7 +27,7 @@ _PASSED_OVER = (
 _LOSSES = (
     ("events_lost", "complete echoes lost: the ring buffer was full"),
     ("incomplete_lost", "incomplete echoes lost: the ring buffer was full"),
-    ("refused", "echoes refused: more were under way than --max-sessions allows"),
+    ("refused", "echoes refused: more were under way than --max-sessions has room for"),
     ("unparsed", "packets not looked at: their headers could not be read in place"),
     ("list_truncated", "receive lists not walked to their end: echoes in them may be missing"),
     ("probe_misses", "probe runs missed by the kernel: stages or echoes may be missing"),

@@ -53,6 +53,14 @@ def test_flood_is_counted_to_the_last_echo(veth):
     assert_identities(run)
 
 
+def test_requests_to_us_are_counted_where_ours_are_traced(veth):
+    """Without icmp_rcv the device's own hook is where they are seen last."""
+    ping = ("ip", "netns", "exec", "irtpeer", "ping", "-q", "-c", "5", "-i", "0.01", LOCAL)
+    run = trace(*TRACEPOINTS, "--src-ip", LOCAL, "--dst-ip", PEER, "--", *ping)
+    assert run.counters["requests"] == 0
+    assert run.counters["other_direction"] == 5
+
+
 def test_command_status_is_passed_on(veth):
     """The exit status is the command's."""
     assert trace(*TRACEPOINTS, "--", "sh", "-c", "exit 7").status == 7
