@@ -39,7 +39,12 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
  * 5ffa25502b5a ("bpf: Add instructions for atomic_[cmp]xchg"), v5.12. Behind
  * config.atomics; for kernels without it, which refuse the instruction in dead
  * code as well, the reader takes it out.
+ *
+ * The same commit brought additions that return what was there, and clang 20 makes
+ * one of every __sync_fetch_and_add(). A relaxed one, whose result nobody asks for,
+ * is the plain addition of all kernels with every clang.
  */
+#define add_atomic(place, number) ((void)__atomic_fetch_add(place, number, __ATOMIC_RELAXED))
 
 /*
  * c504e5c2f964 ("net: skb: introduce kfree_skb_reason()"), v5.17: the

@@ -109,7 +109,7 @@ static __always_inline struct cpu_state *this_cpu(void)
 
 static __always_inline void count(struct cpu_state *cpu, enum icmp_rtt_counter which)
 {
-	__sync_fetch_and_add(&cpu->counters.value[which], 1);
+	add_atomic(&cpu->counters.value[which], 1);
 }
 
 /*
@@ -238,7 +238,7 @@ static __always_inline void release_arrival(struct arrival *arrival)
 static __always_inline void refuse(struct cpu_state *cpu, __u64 skb)
 {
 	if (!cpu->refused)
-		__sync_fetch_and_add(&cpus_refusing, 1);
+		add_atomic(&cpus_refusing, 1);
 	cpu->refused = skb;
 }
 
@@ -247,13 +247,13 @@ static __always_inline void refuse_none(struct cpu_state *cpu)
 	if (!cpu->refused)
 		return;
 	cpu->refused = 0;
-	__sync_fetch_and_add(&cpus_refusing, -1);
+	add_atomic(&cpus_refusing, -1);
 }
 
 static __always_inline void expect(struct cpu_state *cpu)
 {
 	if (!cpu->pending++)
-		__sync_fetch_and_add(&cpus_pending, 1);
+		add_atomic(&cpus_pending, 1);
 	cpu->strays = 0;
 }
 
@@ -267,7 +267,7 @@ static __always_inline void expect_fewer(struct cpu_state *cpu, __u64 arrived, _
 		return;
 	}
 	cpu->pending = 0;
-	__sync_fetch_and_add(&cpus_pending, -1);
+	add_atomic(&cpus_pending, -1);
 }
 
 #endif

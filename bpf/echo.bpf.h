@@ -6,6 +6,23 @@
 #ifndef ECHO_BPF_H
 #define ECHO_BPF_H
 
+/*
+ * Key: enum icmp_rtt_probe; value: how often it recognised an echo of the
+ * self-test. Read by the reader when its echo was answered.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PROBE_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} fired SEC(".maps");
+
+/* Set by the reader's first sweep: the inode number of the test's namespace may come up again. */
+static bool self_test_over;
+
+/* Whether a request that many may answer was ever followed: only then is there a second look. */
+static bool many_asked;
+
 static __always_inline bool in_prefix(const __u32 *address, const volatile __u32 *prefix,
 				      const volatile __u32 *mask, __u8 family)
 {
@@ -148,7 +165,7 @@ static __always_inline bool is_self_test(__u32 netns, const int probe)
 		return false;
 	times = bpf_map_lookup_elem(&fired, &which);
 	if (times)
-		__sync_fetch_and_add(times, 1);
+		add_atomic(times, 1);
 	return true;
 }
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from icmp_rtt.kernel.btf import Btf, StructLayout
+    from icmp_rtt.kernel.btf import Btf
+    from icmp_rtt.kernel.layout import StructLayout
 
     Values = tuple[Any, ...]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Layouts of structs and values of enumerators, read out of raw BTF bytes.
+"""Types read out of raw BTF bytes: layouts of structs, values of enumerators.
 
 Knows the BTF format (Documentation/bpf/btf.rst) and nothing of ELF, of libbpf,
 or of what any layout is for. Any bytes give a value or an ObjectError, in time
@@ -8,15 +8,16 @@ and memory bounded by their number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
 from icmp_rtt.errors import ObjectError
+from icmp_rtt.kernel.layout import CODES, Field, StructLayout
 
-__all__ = ("Btf", "Field", "Format", "StructLayout")
+__all__ = ("Btf",)
 
-# A format has at most a name of _MAX_DEPTH * _MAX_NAME bytes for each byte of the struct.
+# The format of a struct has at most a name of _MAX_DEPTH * _MAX_NAME bytes for each of its bytes.
 _MAX_STRUCT = 1 << 14  # bytes; ours are below 2 KiB
 _MAX_DEPTH = 4  # structs within structs; ours have one
 _MAX_NAME = 512  # bytes, the kernel's own bound
@@ -43,75 +44,6 @@ _HEADER = Struct("<HBBIIIII")
 _TRIPLE = Struct("<III")
 _ENUMERATOR = Struct("<II")
 _ENUMERATOR64 = _TRIPLE
-_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
-
-
-class Format(NamedTuple):
-    """What ``struct.Struct`` needs to take a record apart.
-
-    Attributes:
-        format: little endian, padding spelled out.
-        names: one for each value unpacked, in order: ``ts_ns[0]``,
-            ``side[1].comm``. An array of ``char`` is one value, of type bytes.
-        size: bytes that the format covers.
-    """
-
-    format: str
-    names: tuple[str, ...]
-    size: int
-
-
-class Field(NamedTuple):
-    """A member of a struct.
-
-    Attributes:
-        offset: bytes from the start of the struct it is a member of.
-        size: bytes of one element.
-        dims: lengths of the array's dimensions, outermost first; () for a scalar.
-        signed: whether the element is a signed integer.
-        char: whether the element is a C ``char``.
-        struct: layout of the element if it is a struct or union.
-    """
-
-    name: str
-    offset: int
-    size: int
-    dims: tuple[int, ...]
-    signed: bool
-    char: bool
-    struct: StructLayout | None
-
-    @property
-    def elements(self) -> int:
-        """Number of elements; 1 for a scalar."""
-        return _product(self.dims)
-
-
-class StructLayout(NamedTuple):
-    """A struct: its size in bytes, and its fields in the order of declaration."""
-
-    name: str
-    size: int
-    fields: Mapping[str, Field]
-
-    def format(self, stop: str | None = None) -> Format:
-        """The format of the whole struct, or of what lies before field ``stop``.
-
-        Raises:
-            ObjectError: fields overlap (a union), or there is no field ``stop``.
-        """
-        end = self.size
-        if stop is not None:
-            if stop not in self.fields:
-                raise ObjectError(f"struct {self.name} has no field {stop}")
-            end = self.fields[stop].offset
-        codes = ["<"]
-        names: list[str] = []
-        position = _flatten(self, 0, 0, "", stop, codes, names)
-        if position > end:
-            raise ObjectError(f"struct {self.name}: {stop} overlaps the field before it")
-        codes.append(_padding(end - position))
-        return Format("".join(codes), tuple(names), end)
 
 
 class _Type(NamedTuple):
@@ -281,7 +213,7 @@ class Btf:
             size = 8
         else:
             raise ObjectError(f"member {name} is of BTF kind {entry.kind}: not for a record")
-        if (layout is None and size not in _CODES) or 0 in dims:
+        if (layout is None and size not in CODES) or 0 in dims:
             raise ObjectError(f"member {name} is neither an integer nor an array of a fixed length")
         char = entry.kind == _INT and entry.name == "char" and size == 1
         return Field(name, offset, size, dims, signed, char, layout)
@@ -314,57 +246,3 @@ def _sections(data: bytes) -> tuple[bytes, bytes]:
         raise ObjectError("damaged BTF: its sections reach past its end")
     types = data[header + type_off : header + type_off + type_len]
     return types, data[header + str_off : header + str_off + str_len]
-
-
-def _flatten(
-    layout: StructLayout,
-    base: int,
-    position: int,
-    prefix: str,
-    stop: str | None,
-    codes: list[str],
-    names: list[str],
-) -> int:
-    """Append ``layout``, which lies at ``base``, to a format that ends at ``position``."""
-    for field in layout.fields.values():
-        if field.name == stop:
-            break
-        start = base + field.offset
-        if start < position:
-            raise ObjectError(f"struct {layout.name}: {field.name} overlaps the field before it")
-        if field.struct is not None:
-            for index, name in enumerate(_indexed(prefix + field.name, field.dims)):
-                at = start + index * field.size
-                position = _flatten(field.struct, at, position, name + ".", None, codes, names)
-                codes.append(_padding(at + field.size - position))
-                position = at + field.size
-            continue
-        dims, code = field.dims, _CODES[field.size]
-        codes.append(_padding(start - position))
-        if field.char:
-            length, dims = (dims[-1], dims[:-1]) if dims else (1, dims)
-            codes.append(f"{length}s" * _product(dims))
-        else:
-            codes.append(f"{field.elements}{code.lower() if field.signed else code}")
-        names.extend(_indexed(prefix + field.name, dims))
-        position = start + field.size * field.elements
-    return position
-
-
-def _padding(count: int) -> str:
-    return f"{count}x" if count else ""
-
-
-def _product(dims: tuple[int, ...]) -> int:
-    product = 1
-    for length in dims:
-        product *= length
-    return product
-
-
-def _indexed(name: str, dims: tuple[int, ...]) -> list[str]:
-    """``a`` with (2, 2): a[0][0], a[0][1], a[1][0], a[1][1]."""
-    names = [name]
-    for length in dims:
-        names = [f"{each}[{index}]" for each in names for index in range(length)]
-    return names

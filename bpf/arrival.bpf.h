@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What a packet's arrival has kept, until the session is known that it is for.
+ */
+#ifndef ARRIVAL_BPF_H
+#define ARRIVAL_BPF_H
+
+#define ESTALE 116
+
+struct arrival_stacks {
+	__s64 bytes[2];
+	__u64 stack[2][ICMP_RTT_STACK_DEPTH];
+};
+
+/*
+ * Stacks of arrivals, until their session is found. Key: CPU * TAGS + slot of
+ * the arrival (one entry when stacks are off). Overwritten, never deleted.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct arrival_stacks);
+} arrival_stacks SEC(".maps");
+
+/*
+ * First fragments of requests, which are put together on any CPU, in the skb of
+ * any fragment. Key: as it arrived; value: the arrival. Inserted at ip_rcv,
+ * deleted at icmp_rcv; full: the least recent goes.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct echo_key);
+	__type(value, struct arrival);
+} fragments SEC(".maps");
+
+static __always_inline struct arrival_stacks *stacks_of_arrival(const struct arrival *arrival)
+{
+	__u32 key = arrival->cpu * TAGS + arrival->slot;
+
+	return bpf_map_lookup_elem(&arrival_stacks, &key);
+}
+
+static __always_inline void keep_stack(void *ctx, const struct arrival *arrival, const int which)
+{
+	struct arrival_stacks *stacks;
+
+	if (!config.stacks)
+		return;
+	stacks = stacks_of_arrival(arrival);
+	if (stacks)
+		stacks->bytes[which] = bpf_get_stack(ctx, stacks->stack[which],
+						     sizeof(stacks->stack[which]), 0);
+}
+
+/* Whether the stacks of a fragment, long after it arrived, are still its own. */
+static __always_inline bool still_kept(const struct arrival *arrival)
+{
+	__u32 key = arrival->cpu;
+	const struct cpu_state *cpu = bpf_map_lookup_elem(&cpus, &key);
+
+	return cpu && cpu->arrival[arrival->slot & (TAGS - 1)].since_ns == arrival->since_ns;
+}
+
+static __always_inline void move_stack(struct icmp_rtt_event *session,
+				       const struct arrival *arrival, const int hook)
+{
+	struct arrival_stacks *stacks;
+
+	if (!config.stacks)
+		return;
+	stacks = stacks_of_arrival(arrival);
+	if (!stacks)
+		return;
+	if (arrival->fragment && !still_kept(arrival)) {
+		session->stack_bytes[hook] = -ESTALE;
+		return;
+	}
+	session->stack_bytes[hook] = stacks->bytes[hook - HOOK_RECV];
+	bpf_probe_read_kernel(session->stack[hook], sizeof(session->stack[hook]),
+			      stacks->stack[hook - HOOK_RECV]);
+}
+
+static __always_inline void move_stamp(struct icmp_rtt_event *session,
+				       const struct arrival *arrival, const int hook, __u8 probe,
+				       __u64 ts_ns)
+{
+	if (!ts_ns || session->ts_ns[hook])
+		return;
+	session->skb[hook] = arrival->skb;
+	session->cpu[hook] = arrival->cpu;
+	session->probe[hook] = probe;
+	move_stack(session, arrival, hook);
+	session->ts_ns[hook] = ts_ns;
+}
+
+/*
+ * Gives a session what its packet's arrival has kept. @dev_wanted: the device
+ * at hand is the one asked for, so the arrival counts though it was stamped on
+ * a lower device.
+ */
+static __always_inline void adopt(struct icmp_rtt_event *session, struct arrival *arrival,
+				  bool dev_wanted)
+{
+	if (!session->ts_ns[HOOK_RECV] && !session->ts_ns[HOOK_IP_RCV])
+		note_task(session, SIDE_RECEIVE);
+	if (arrival->recv_ns && arrival->stray && !dev_wanted)
+		session->other_interface = 1;
+	else
+		move_stamp(session, arrival, HOOK_RECV, arrival->recv_probe, arrival->recv_ns);
+	move_stamp(session, arrival, HOOK_IP_RCV, arrival->ip_rcv_probe, arrival->ip_rcv_ns);
+	arrival->recv_ns = 0;
+	arrival->ip_rcv_ns = 0;
+}
+
+/* A bridge hands the skb of a port on as its own: one packet that arrives twice. */
+static __always_inline bool arrived_before(const struct arrival *arrival, struct sk_buff *skb,
+					   const struct packet *packet)
+{
+	return arrival->skb == (__u64)skb && arrival->recv_ns && arrival->key.id == packet->id &&
+	       arrival->key.seq == packet->seq && arrival->key.local == packet->daddr[0] &&
+	       arrival->key.remote == packet->saddr[0];
+}
+
+static __always_inline bool same_echo(const struct echo_key *a, const struct echo_key *b)
+{
+	return a->id == b->id && a->seq == b->seq && a->local == b->local &&
+	       a->remote == b->remote;
+}
+
+/*
+ * The arrival of an echo whose packet has another skb by now: ip_rcv goes on with
+ * a clone where a packet socket of one protocol (a DHCP client's, say) has taken
+ * the skb as well. One more than its slot; 0: there is none. A global function:
+ * see find_tagged.
+ */
+__noinline int find_arrival_of(__u32 number, __u16 id, __u16 seq, __u32 local, __u32 remote)
+{
+	struct cpu_state *cpu = bpf_map_lookup_elem(&cpus, &number);
+	const struct echo_key key = { .id = id, .seq = seq, .local = local, .remote = remote };
+
+	if (!cpu)
+		return 0;
+	for (int i = 0; i < TAGS; i++) {
+		struct arrival *arrival = &cpu->arrival[i];
+
+		if (arrival->skb && arrival->ip_rcv_ns && same_echo(&arrival->key, &key))
+			return i + 1;
+	}
+	return 0;
+}
+
+/*
+ * What the arrival has kept. One that was delivered on another CPU than it
+ * arrived on (by way of a queue of nftables, say) has left it there.
+ */
+static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt_event *session,
+					  struct sk_buff *skb, struct echo_key *key, bool wanted)
+{
+	__u32 number = cpu->number;
+	struct arrival *arrival;
+	__u32 found;
+
+	if (session->ts_ns[HOOK_RECV] && session->cpu[HOOK_RECV] != number) {
+		number = session->cpu[HOOK_RECV];
+		cpu = bpf_map_lookup_elem(&cpus, &number);
+	}
+	if (!cpu)
+		return;
+	arrival = find_arrival(cpu, (__u64)skb);
+	/* What was put together may have the skb that an earlier first fragment had. */
+	if (arrival && (arrival->key.id != key->id || arrival->key.seq != key->seq))
+		arrival = NULL;
+	if (!arrival) {
+		found = find_arrival_of(number, key->id, key->seq, key->local, key->remote);
+		if (found)
+			arrival = &cpu->arrival[(found - 1) & (TAGS - 1)];
+	}
+	if (!arrival && tracing(DIRECTION_RX) && key->direction == DIRECTION_RX)
+		arrival = bpf_map_lookup_elem(&fragments, key);
+	if (!arrival) {
+		/* Its IP header was not where on_recv can read it: a driver's page fragment. */
+		if (!session->ts_ns[HOOK_RECV])
+			count(cpu, COUNTER_UNPARSED);
+		return;
+	}
+	adopt(session, arrival, wanted);
+	release_arrival(arrival);
+	if (tracing(DIRECTION_RX) && arrival->fragment)
+		bpf_map_delete_elem(&fragments, key);
+}
+
+#endif

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The end of the way in: what ICMP is handed ends an echo that we sent, opens one
+ * that we are to answer, or tells of one that failed.
+ */
+#ifndef DELIVER_BPF_H
+#define DELIVER_BPF_H
+
+/* An ICMP error that quotes one of our requests. */
+static __always_inline void on_error(struct cpu_state *cpu, struct header *header, const struct packet *packet,
+				     __u32 netns, const bool typed)
+{
+	struct header inner = {
+		.at = header->at + packet->inner,
+		.skb = header->skb,
+		.skipped = packet->inner,
+		.offset = header->offset,
+		.family = header->family,
+	};
+	struct icmp_rtt_event *session;
+	struct packet quoted;
+	struct echo_key key;
+
+	if (!tracing(DIRECTION_TX))
+		return;
+	parse(&inner, &quoted, typed);
+	if (quoted.kind != PACKET_REQUEST)
+		return;
+	make_key(header->family, &quoted, SIDE_TRANSMIT, DIRECTION_TX, netns, &key);
+	session = find_echo(header->family, &key);
+	if (!session || session->error_ts_ns)
+		return;
+	count(cpu, COUNTER_ICMP_ERRORS);
+	session->error_type = packet->type;
+	session->error_code = packet->code;
+	session->error_from[0] = packet->saddr[0];
+	if (header->family == FAMILY_IPV6)
+		for (int i = 1; i < 4; i++)
+			session->error_from[i] = packet->saddr[i];
+	session->error_ts_ns = bpf_ktime_get_ns();
+}
+
+/*
+ * A reply whose echo isn't under way: a second one, a late one, or a stray. One
+ * that belongs to a reported echo is noted.
+ */
+static __always_inline void on_unmatched(struct cpu_state *cpu, __u8 family,
+					 struct echo_key *key, const int probe, __u64 skb,
+					 __u64 now)
+{
+	struct echo_key any = *key;
+	__u64 completed;
+
+	any_remote(&any);
+	completed = find_completed(family, key);
+	if (!completed)
+		completed = find_completed(family, &any);
+	if (completed) {
+		count(cpu, COUNTER_DUPLICATE_REPLIES);
+		if (completed & 1)
+			emit_reply(cpu, family, key, OUTCOME_DUPLICATE, HOOK_ICMP_RCV, probe, skb, now);
+	} else if (bpf_map_lookup_elem(&given_up, key) || bpf_map_lookup_elem(&given_up, &any)) {
+		count(cpu, COUNTER_LATE_REPLIES);
+		emit_reply(cpu, family, key, OUTCOME_LATE, HOOK_ICMP_RCV, probe, skb, now);
+	} else {
+		count(cpu, COUNTER_UNMATCHED_REPLIES);
+	}
+}
+
+/* A session that its packet's delivery opens or finds; NULL, and counted, if there is none. */
+static __always_inline struct icmp_rtt_event *
+session_at_icmp(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
+		const struct packet *packet, struct echo_key *key, const int probe, __u64 now)
+{
+	struct icmp_rtt_event *session;
+
+	if (packet->kind == PACKET_REQUEST) {
+		if (!request_wanted(cpu, family, key) || !tracing(DIRECTION_RX))
+			return NULL;
+		return open_session(cpu, family, key);
+	}
+	cpu->delivered = (__u64)skb;
+	if (!tracing(DIRECTION_TX) || !addresses_match(family, key))
+		return NULL;
+	session = find_receive(family, key, sum_without_type(packet));
+	if (!session)
+		on_unmatched(cpu, family, key, probe, (__u64)skb, now);
+	return session;
+}
+
+/* Whether a packet that is delivered while nothing is awaited has none of our addresses. */
+static __always_inline bool is_strange(struct sk_buff *skb, __u8 family, const bool typed)
+{
+	const void *at = GET(typed, skb, head) + GET(typed, skb, network_header);
+	__u32 addresses[8];
+
+	if (family == FAMILY_IPV4) {
+		if (bpf_probe_read_kernel(addresses, 8, at + IPV4_SADDR))
+			return false;
+		return !in_prefix(&addresses[1], config.local, config.local_mask, family) ||
+		       !in_prefix(&addresses[0], config.remote, config.remote_mask, family);
+	}
+	if (bpf_probe_read_kernel(addresses, 32, at + IPV6_SADDR))
+		return false;
+	return !in_prefix(&addresses[4], config.local, config.local_mask, family) ||
+	       !in_prefix(&addresses[0], config.remote, config.remote_mask, family);
+}
+
+/* The session that was given what the arrival of its packet has kept; NULL: look at the packet. */
+static __always_inline struct icmp_rtt_event *session_of_arrival(const struct arrival *arrival,
+								  struct sk_buff *skb)
+{
+	struct icmp_rtt_event *session;
+
+	if (!arrival || !arrival->word || arrival->fragment)
+		return NULL;
+	session = session_alive_at(arrival->number, arrival->word);
+	return session && session->skb[HOOK_RECV] == (__u64)skb ? session : NULL;
+}
+
+/* A packet of the session that was found under @word has come to ICMP. */
+static __always_inline void on_delivered(void *ctx, const struct cpu_state *cpu,
+					 struct icmp_rtt_event *session, __u64 word,
+					 struct sk_buff *skb, struct net_device *dev, bool wanted,
+					 const int probe, __u64 now, const bool typed)
+{
+	if (!session->side[SIDE_RECEIVE].pid && !session->side[SIDE_RECEIVE].comm[0])
+		note_task(session, SIDE_RECEIVE);
+	if (!session->side[SIDE_RECEIVE].ifindex && (!config.ifindex || wanted))
+		note_device(session, SIDE_RECEIVE, dev, typed);
+	stamp(ctx, cpu, session, HOOK_ICMP_RCV, probe, (__u64)skb, now);
+	if (session->direction == DIRECTION_TX && config.tx_close == HOOK_ICMP_RCV)
+		complete_session(cpu, session, word, now);
+}
+
+/* One of ours by its addresses; no self-test's is. Counts, as request_wanted, those that are not. */
+static __always_inline bool is_foreign(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
+				       const struct packet *packet)
+{
+	if (self_testing() ||
+	    (in_prefix(packet->daddr, config.local, config.local_mask, family) &&
+	     in_prefix(packet->saddr, config.remote, config.remote_mask, family)))
+		return false;
+	if (packet->kind == PACKET_REPLY)
+		cpu->delivered = (__u64)skb;
+	else if (tracing(DIRECTION_RX))
+		count(cpu, COUNTER_OTHER_ADDRESS);
+	return true;
+}
+
+/*
+ * Delivered to this host: the addresses are final. Looks at the packet anew
+ * unless its arrival was given to a session, because reassembly may have made
+ * it another skb and NAT another echo.
+ */
+static __always_inline void on_icmp_rcv(void *ctx, struct sk_buff *skb, const int probe,
+					const int family, const bool typed)
+{
+	struct icmp_rtt_event *session;
+	struct arrival *arrival;
+	struct net_device *dev;
+	struct cpu_state *cpu;
+	struct header header;
+	struct packet packet;
+	struct echo_key key;
+	bool wanted;
+	__u64 word;
+	__u64 now;
+
+	if (nothing_awaited() && is_strange(skb, family, typed))
+		return;
+	cpu = this_cpu();
+	if (!cpu)
+		return;
+	if (cpu->refused == (__u64)skb) {
+		refuse_none(cpu);
+		cpu->delivered = (__u64)skb;
+		if (cpu->refused_matches)
+			count(cpu, COUNTER_OTHER_DIRECTION);
+		return;
+	}
+	dev = GET(typed, skb, dev);
+	arrival = find_arrival(cpu, (__u64)skb);
+	session = session_of_arrival(arrival, skb);
+	if (session && arrival) {
+		now = bpf_ktime_get_ns();
+		if (session->direction == DIRECTION_TX)
+			cpu->delivered = (__u64)skb;
+		wanted = device_wanted(dev, typed);
+		word = arrival->word;
+		adopt(session, arrival, wanted);
+		release_arrival(arrival);
+		on_delivered(ctx, cpu, session, word, skb, dev, wanted, probe, now, typed);
+		return;
+	}
+	header = header_by_offset(skb, family, typed);
+	parse(&header, &packet, typed);
+	if (packet.kind == PACKET_UNREADABLE)
+		count(cpu, COUNTER_UNPARSED);
+	if (packet.kind == PACKET_ERROR)
+		on_error(cpu, &header, &packet, netns_of_device(dev, typed), typed);
+	if ((packet.kind != PACKET_REQUEST && packet.kind != PACKET_REPLY) ||
+	    is_foreign(cpu, skb, family, &packet))
+		return;
+	make_key(family, &packet, SIDE_RECEIVE, direction_of(packet.kind, SIDE_RECEIVE),
+		 netns_of_device(dev, typed), &key);
+	if (is_self_test(key.netns, probe))
+		return;
+	now = bpf_ktime_get_ns();
+	session = session_at_icmp(cpu, skb, family, &packet, &key, probe, now);
+	if (!session)
+		return;
+	wanted = device_wanted(dev, typed);
+	word = word_of(session, family, &key);
+	adopt_arrival(cpu, session, skb, &key, wanted);
+	on_delivered(ctx, cpu, session, word, skb, dev, wanted, probe, now, typed);
+}
+
+#endif

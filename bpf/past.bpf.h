@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What is kept of echoes that have ended, so that a further reply is told for
+ * what it is, and no reply is taken for another request's.
+ */
+#ifndef PAST_BPF_H
+#define PAST_BPF_H
+
+/*
+ * Echoes that the reader gave up, and those of ours that began again, so that a
+ * late reply is told from a stray one. Key: struct echo_key, zero-filled for
+ * IPv4; value: the request's sum. Inserted by account, restart_slot and the
+ * sweep, deleted by nobody; full: the least recent goes.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct echo_key);
+	__type(value, __u16);
+} given_up SEC(".maps");
+
+#define RECENT_SLOTS 16384
+#define FINGERPRINT 0xFFFFFFFF0000FFFEULL
+
+/*
+ * Fingerprints of echoes that completed, so that a second reply is told from
+ * a stray one. Key: low bits of the tag; value: the tag, the request's sum and
+ * its id, and bit 0, set for an echo that was reported. Written by
+ * remember_completed; a later echo in the same place replaces it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, RECENT_SLOTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} recent SEC(".maps");
+
+static __always_inline __u64 fingerprint(__u32 tag, __u16 id)
+{
+	return (__u64)tag << 32 | (id & 0x7FFF) << 1;
+}
+
+static __always_inline void remember_completed(struct slot *slot, const bool reported)
+{
+	__u32 tag = slot->word >> 32;
+	__u32 at = tag & (RECENT_SLOTS - 1);
+	__u64 *known = bpf_map_lookup_elem(&recent, &at);
+
+	if (known)
+		*known = fingerprint(tag, slot->key.id) | (__u64)slot->event.sum << 16 | reported;
+}
+
+/* What is known of a completed echo: see the map recent; 0: nothing. */
+static __always_inline __u64 find_completed(__u8 family, const struct echo_key *key)
+{
+	__u32 tag = hash_of(family, key);
+	__u32 at = tag & (RECENT_SLOTS - 1);
+	__u64 *known = bpf_map_lookup_elem(&recent, &at);
+
+	return known && (*known & FINGERPRINT) == fingerprint(tag, key->id) ? *known : 0;
+}
+
+/*
+ * Whether a reply with @sum answers the session's request, and not an earlier
+ * one of the same key. Some hosts cut a reply's data short, so what fits
+ * neither is taken for the answer.
+ */
+static __always_inline bool answers(__u8 family, const struct echo_key *key,
+				    const struct icmp_rtt_event *session, __u16 sum)
+{
+	__u64 completed;
+	__u16 *earlier;
+
+	if (session->sum == sum)
+		return true;
+	completed = find_completed(family, key);
+	if (completed && (__u16)(completed >> 16) == sum)
+		return false;
+	earlier = bpf_map_lookup_elem(&given_up, key);
+	return !earlier || *earlier != sum;
+}
+
+#endif
