@@ -54,4 +54,13 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
  */
 #define KFREE_SKB_REASON_ARG 2
 
+/*
+ * 0f6925b3e8da ("virtio_net: Do not pull payload in skb->head"), v5.13: from then on
+ * this driver leaves even the IP header of a large frame in a page. See pages.bpf.h.
+ *
+ * 21d2e6737c97 ("net: add netmem to skb_frag_t"), v6.9: a fragment holds a reference
+ * in the place of its page; the lowest bit is set in one that is no page's.
+ */
+#define NOT_A_PAGE 1ULL
+
 #endif

@@ -29,6 +29,7 @@ const enum icmp_rtt_hook *layout_of_hook __attribute__((used)) = NULL;
 const enum icmp_rtt_counter *layout_of_counter __attribute__((used)) = NULL;
 const enum icmp_rtt_probe *layout_of_probe __attribute__((used)) = NULL;
 
+#include "pages.bpf.h"
 #include "packet.bpf.h"
 #include "cpu.bpf.h"
 #include "slots.bpf.h"

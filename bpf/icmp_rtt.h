@@ -145,6 +145,9 @@ struct icmp_rtt_config {
 	__u8 typed_task; /* this kernel has bpf_get_current_task_btf */
 	__u8 reserved;
 	__u32 bucket_mask; /* number of buckets of sessions, less one */
+	/* Addresses of the kernel's variables of these names, less _at: both or none. */
+	__u64 page_offset_base_at;
+	__u64 vmemmap_base_at;
 };
 
 struct icmp_rtt_side {

@@ -29,10 +29,12 @@
 #define IP_OFFSET 0x1FFF
 #define IP6_OFFSET 0xFFF8
 #define IP6_MF 0x0001
+#define IPV4_IHL_MIN 5
 #define IPV4_SADDR 12 /* daddr follows it */
 #define IPV6_SADDR 8
 #define IPV6_HLEN 40
 #define IPV6_EXTENSIONS_MAX 6
+#define IPV6_EXTENSION_MIN 8
 
 #define ICMP_ECHOREPLY 0
 #define ICMP_DEST_UNREACH 3
@@ -115,20 +117,35 @@ static __always_inline struct header header_by_offset(struct sk_buff *skb, __u8 
 	return header;
 }
 
-/* How many bytes from the header on lie in the linear part. Asked for late: it costs loads. */
-static __always_inline __u32 readable(const struct header *header, const bool typed)
+/*
+ * How many bytes from the header on lie in the linear part; below zero where that
+ * ends before it begins. Asked for late: it costs loads.
+ */
+static __always_inline __s32 linear_bytes(const struct header *header, const bool typed)
 {
 	struct sk_buff *skb = header->skb;
-	__u32 end, begin;
 
-	if (header->arrived) {
-		end = GET(typed, skb, len);
-		begin = GET(typed, skb, data_len) + header->skipped;
-	} else {
-		end = GET(typed, skb, tail);
-		begin = header->offset + header->skipped;
-	}
-	return end > begin ? end - begin : 0;
+	if (header->arrived)
+		return GET(typed, skb, len) - GET(typed, skb, data_len) - header->skipped;
+	return GET(typed, skb, tail) - header->offset - header->skipped;
+}
+
+/*
+ * Where @size bytes are that lie @offset bytes behind the start of the header: in
+ * the linear part or in a page; NULL: not all in one of them.
+ */
+static __always_inline const void *bytes_at(const struct header *header, __u32 offset, __u32 size,
+					    const bool typed)
+{
+	__s32 linear = linear_bytes(header, typed);
+	struct sk_buff *skb = header->skb;
+
+	if (linear >= (__s32)(offset + size))
+		return header->at + offset;
+	if (linear > (__s32)offset || !GET(typed, skb, data_len))
+		return NULL;
+	return (const void *)place_in_page((__u64)GET(typed, skb, head) + GET(typed, skb, end),
+					   offset - linear, size);
 }
 
 /* On arrival skb->data is the network header. */
@@ -150,17 +167,30 @@ static __always_inline struct header header_on_arrival(struct sk_buff *skb, __u8
 static __always_inline __u32 skip_tags(struct sk_buff *skb, __be16 *protocol)
 {
 	struct header header = header_on_arrival(skb, 0, 0);
+	const void *tag;
 	__u32 skipped = 0;
 
 	for (int tags = 0; tags < 2; tags++) {
 		if (*protocol != bpf_htons(ETH_P_8021Q) && *protocol != bpf_htons(ETH_P_8021AD))
 			break;
-		if (readable(&header, TYPED_TRACEPOINT) < skipped + VLAN_HLEN ||
-		    bpf_probe_read_kernel(protocol, sizeof(*protocol), header.at + skipped + 2))
+		tag = bytes_at(&header, skipped, VLAN_HLEN, TYPED_TRACEPOINT);
+		if (!tag || bpf_probe_read_kernel(protocol, sizeof(*protocol), tag + 2))
 			break;
 		skipped += VLAN_HLEN;
 	}
 	return skipped;
+}
+
+/*
+ * Where the header is. Of most packets all is linear: if that is too short, it
+ * shows when ICMP's header is looked for.
+ */
+static __always_inline const void *header_at(const struct header *header, __u32 size,
+					     const bool typed)
+{
+	if (!GET(typed, header->skb, data_len))
+		return header->at;
+	return bytes_at(header, 0, size, typed);
 }
 
 static __always_inline __u8 kind_of_v4(__u8 type)
@@ -194,21 +224,22 @@ static __always_inline __u8 kind_of_v6(__u8 type)
 static __always_inline void parse_icmp(struct header *header, __u32 offset,
 				       struct packet *packet, const bool typed)
 {
+	const void *at = bytes_at(header, offset, ICMP_HLEN, typed);
 	struct icmphdr icmp;
 
 	packet->kind = PACKET_UNREADABLE;
-	if (readable(header, typed) < offset + ICMP_HLEN)
+	if (!at)
 		return;
 	if (typed && config.typed_headers) {
-		const struct icmphdr *cast = bpf_rdonly_cast(
-			header->at + offset, bpf_core_type_id_kernel(struct icmphdr));
+		const struct icmphdr *cast =
+			bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct icmphdr));
 
 		icmp.type = cast->type;
 		icmp.code = cast->code;
 		icmp.checksum = cast->checksum;
 		icmp.un.echo.id = cast->un.echo.id;
 		icmp.un.echo.sequence = cast->un.echo.sequence;
-	} else if (bpf_probe_read_kernel(&icmp, sizeof(icmp), header->at + offset)) {
+	} else if (bpf_probe_read_kernel(&icmp, sizeof(icmp), at)) {
 		return;
 	}
 	packet->type = icmp.type;
@@ -221,13 +252,24 @@ static __always_inline void parse_icmp(struct header *header, __u32 offset,
 	packet->inner = offset + ICMP_HLEN;
 }
 
-/* IPv4 through a typed pointer: one load turns most packets away. */
+/* What follows an IPv4 header that begins with this byte. */
+static __always_inline void parse_after_v4(struct header *header, __u8 version_ihl,
+					   struct packet *packet, const bool typed)
+{
+	if ((version_ihl & 0xF) >= IPV4_IHL_MIN)
+		parse_icmp(header, (version_ihl & 0xF) * 4, packet, typed);
+}
+
+/* IPv4 through a typed pointer: two loads turn most packets away. */
 static __always_inline void parse_v4_typed(struct header *header, struct packet *packet)
 {
-	const struct iphdr *ip =
-		bpf_rdonly_cast(header->at, bpf_core_type_id_kernel(struct iphdr));
+	const void *at = header_at(header, sizeof(struct iphdr), true);
+	const struct iphdr *ip = bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct iphdr));
 	__u16 fragment;
 
+	packet->kind = PACKET_UNREADABLE;
+	if (!at)
+		return;
 	packet->kind = PACKET_FOREIGN;
 	if (ip->protocol != IPPROTO_ICMP)
 		return;
@@ -235,14 +277,10 @@ static __always_inline void parse_v4_typed(struct header *header, struct packet 
 	fragment = bpf_ntohs(ip->frag_off);
 	if (fragment & IP_OFFSET)
 		return;
-	if (readable(header, true) < sizeof(struct iphdr)) {
-		packet->kind = PACKET_UNREADABLE;
-		return;
-	}
 	packet->saddr[0] = ip->saddr;
 	packet->daddr[0] = ip->daddr;
 	packet->fragment = !!(fragment & IP_MF);
-	parse_icmp(header, (*(const __u8 *)ip & 0xF) * 4, packet, true);
+	parse_after_v4(header, *(const __u8 *)ip, packet, true);
 }
 
 /* IPv4 by one copy of the IP header and, where it has no options, of ICMP's. */
@@ -266,12 +304,14 @@ static __always_inline void parse_v4_copied(struct header *header, struct packet
 		__be16 echo_id;
 		__be16 echo_sequence;
 	} raw;
+	const void *at = header_at(header, sizeof(struct iphdr), typed);
 	__u16 fragment;
-	__u32 linear;
-	__u32 ip_len;
 
+	packet->kind = PACKET_UNREADABLE;
+	if (!at)
+		return;
 	packet->kind = PACKET_FOREIGN;
-	if (bpf_probe_read_kernel(&raw, sizeof(raw), header->at))
+	if (bpf_probe_read_kernel(&raw, sizeof(raw), at))
 		return;
 	if (raw.protocol != IPPROTO_ICMP)
 		return;
@@ -279,17 +319,12 @@ static __always_inline void parse_v4_copied(struct header *header, struct packet
 	fragment = bpf_ntohs(raw.frag_off);
 	if (fragment & IP_OFFSET)
 		return;
-	linear = readable(header, typed);
-	if (linear < sizeof(struct iphdr)) {
-		packet->kind = PACKET_UNREADABLE;
-		return;
-	}
 	packet->saddr[0] = raw.saddr;
 	packet->daddr[0] = raw.daddr;
 	packet->fragment = !!(fragment & IP_MF);
-	ip_len = (raw.version_ihl & 0xF) * 4;
-	if (ip_len != sizeof(raw) - ICMP_HLEN || linear < sizeof(raw)) {
-		parse_icmp(header, ip_len, packet, typed);
+	if ((raw.version_ihl & 0xF) != IPV4_IHL_MIN ||
+	    bytes_at(header, 0, sizeof(raw), typed) != at) {
+		parse_after_v4(header, raw.version_ihl, packet, typed);
 		return;
 	}
 	packet->type = raw.type;
@@ -322,13 +357,14 @@ static __always_inline bool step_v6(struct header *header, __u8 *next, __u32 *of
 		__u8 length;
 		__be16 fragment;
 	} extension;
+	const void *at;
 
 	if (*next != IPPROTO_HOPOPTS && *next != IPPROTO_ROUTING && *next != IPPROTO_DSTOPTS &&
 	    *next != IPPROTO_FRAGMENT)
 		return false;
 	packet->kind = PACKET_OTHER;
-	if (readable(header, typed) < *offset + 8 ||
-	    bpf_probe_read_kernel(&extension, sizeof(extension), header->at + *offset))
+	at = bytes_at(header, *offset, IPV6_EXTENSION_MIN, typed);
+	if (!at || bpf_probe_read_kernel(&extension, sizeof(extension), at))
 		return false;
 	if (*next == IPPROTO_FRAGMENT) {
 		if (bpf_ntohs(extension.fragment) & IP6_OFFSET)
@@ -345,6 +381,7 @@ static __always_inline bool step_v6(struct header *header, __u8 *next, __u32 *of
 static __always_inline void parse_v6(struct header *header, struct packet *packet,
 				     const bool typed)
 {
+	const void *at = header_at(header, IPV6_HLEN, typed);
 	__u32 offset = IPV6_HLEN;
 	struct {
 		__u32 flow;
@@ -355,10 +392,13 @@ static __always_inline void parse_v6(struct header *header, struct packet *packe
 		__u32 daddr[4];
 	} raw;
 
+	packet->kind = PACKET_UNREADABLE;
+	if (!at)
+		return;
 	packet->kind = PACKET_FOREIGN;
 	if (typed && config.typed_headers) {
 		const struct ipv6hdr *ip =
-			bpf_rdonly_cast(header->at, bpf_core_type_id_kernel(struct ipv6hdr));
+			bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct ipv6hdr));
 
 		raw.next = ip->nexthdr;
 		if (raw.next != IPPROTO_ICMPV6 && raw.next != IPPROTO_HOPOPTS &&
@@ -370,7 +410,7 @@ static __always_inline void parse_v6(struct header *header, struct packet *packe
 			packet->daddr[i] = ip->daddr.in6_u.u6_addr32[i];
 		}
 	} else {
-		if (bpf_probe_read_kernel(&raw, sizeof(raw), header->at))
+		if (bpf_probe_read_kernel(&raw, sizeof(raw), at))
 			return;
 		__builtin_memcpy(packet->saddr, raw.saddr, sizeof(raw.saddr));
 		__builtin_memcpy(packet->daddr, raw.daddr, sizeof(raw.daddr));
@@ -383,25 +423,21 @@ static __always_inline void parse_v6(struct header *header, struct packet *packe
 }
 
 /*
- * Fills @packet, whose kind says how far that went. An ICMP packet whose headers
- * aren't in the linear part is PACKET_UNREADABLE; whether a packet is ICMP at all
- * is read where its IP header ought to be, in the linear part or not.
+ * Fills @packet, whose kind says how far that went. A packet whose headers are
+ * neither in the linear part nor in the first page is PACKET_UNREADABLE, whatever
+ * it is.
  */
 static __always_inline void parse(struct header *header, struct packet *packet,
 				  const bool typed)
 {
 	/* Whole: clang may otherwise move members around that were never set. */
 	__builtin_memset(packet, 0, sizeof(*packet));
-	if (header->family == FAMILY_IPV4) {
-		if (typed && config.typed_headers)
-			parse_v4_typed(header, packet);
-		else
-			parse_v4_copied(header, packet, typed);
-		return;
-	}
-	packet->kind = PACKET_UNREADABLE;
-	if (readable(header, typed) >= IPV6_HLEN)
+	if (header->family == FAMILY_IPV6)
 		parse_v6(header, packet, typed);
+	else if (typed && config.typed_headers)
+		parse_v4_typed(header, packet);
+	else
+		parse_v4_copied(header, packet, typed);
 }
 
 #endif

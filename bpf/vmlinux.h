@@ -101,11 +101,30 @@ struct sk_buff {
 	unsigned long _skb_refdst;
 	unsigned int len;
 	unsigned int data_len;
+	__u8 pkt_type : 3;
+	__u8 cloned : 1;
 	__be16 protocol;
 	__u16 network_header;
 	unsigned int tail;
+	unsigned int end;
 	unsigned char *head;
 	unsigned char *data;
+};
+
+struct skb_shared_info {
+	__u8 nr_frags;
+	struct {
+		unsigned long words[2];
+	} frags[1];
+};
+
+struct page {
+	unsigned long flags;
+};
+
+struct kvec {
+	void *iov_base;
+	unsigned long iov_len;
 };
 
 struct rtable {

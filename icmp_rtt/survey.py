@@ -133,6 +133,7 @@ class _Attempt:
             "typed_task": int(kernel.typed_task),
             "atomics": int(kernel.atomics),
             "drop_reasons": int(bool(kernel.drop_reasons)),
+            **{f"{name}_at": address for name, address in kernel.bases.items()},
         }
         self.object: Object | None = None
         self.links: dict[str, Link] = {}

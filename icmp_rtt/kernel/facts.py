@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 __all__ = ("KernelFacts", "lockdown", "read_facts")
 
 
+# Of x86-64 with CONFIG_DYNAMIC_MEMORY_LAYOUT, as every Debian kernel has it.
+_BASES = ("page_offset_base", "vmemmap_base")
+
+
 def lockdown() -> str:
     """Mode of the kernel's lockdown: none, integrity, confidentiality, or unknown."""
     try:
@@ -39,6 +43,9 @@ class KernelFacts(NamedTuple):
     typed_task: bool  # has bpf_get_current_task_btf
     atomics: bool  # can compare and exchange
     drop_reasons: dict[int, str]  # enum skb_drop_reason, shortened; empty: none are given
+    # Addresses of the variables by which a page's address is found, both or none: hidden
+    # from this process, or the kernel has them as constants.
+    bases: dict[str, int]
 
 
 def read_facts(
@@ -58,15 +65,16 @@ def read_facts(
         reasons = btf.enum_names("skb_drop_reason")
         typed_headers = own and btf.has_function("bpf_rdonly_cast")
         typed_task = own and btf.has_function("bpf_get_current_task_btf")
-    functions = frozenset(symbols.has_exact(known))
+    functions, bases = symbols.find(known, _BASES)
     prefix = "SKB_DROP_REASON_"
     short = {number: name.replace(prefix, "", 1) for number, name in reasons.items()}
     return KernelFacts(
         own_btf=own,
-        functions=functions,
+        functions=frozenset(functions),
         names_listed=bool(functions) or not symbols.is_empty(),
         typed_headers=typed_headers,
         typed_task=typed_task,
         atomics=has_atomics(lib),
         drop_reasons=short,
+        bases=bases if len(bases) == len(_BASES) else {},
     )

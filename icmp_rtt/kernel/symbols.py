@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from operator import attrgetter, itemgetter
 from typing import BinaryIO, NamedTuple
 
@@ -70,25 +70,42 @@ class Symbols:
         """
         return self._describe(address, address - 1)
 
-    def has_exact(self, names: Iterable[str]) -> set[str]:
-        """Those of ``names`` that are functions of this kernel, letter for letter.
+    def has_exact(self, names: Collection[str]) -> set[str]:
+        """Those of ``names`` that are functions of this kernel, letter for letter; see ``find``."""
+        return self.find(names, ())[0]
 
-        Works where the addresses are hidden, too. Stops reading once all are found.
+    def find(
+        self, functions: Collection[str], variables: Collection[str]
+    ) -> tuple[set[str], dict[str, int]]:
+        """What the kernel has of these names, letter for letter.
+
+        Stops reading once all are found.
+
+        Returns:
+            Those of ``functions`` that are there, addresses hidden or not; and the
+            addresses of those of ``variables`` whose address can be had.
 
         Raises:
             RequirementError: the file cannot be read, or is another one.
         """
-        wanted = {name.encode() for name in names}
-        found: set[bytes] = set()
-        pattern = re.compile(rb" [tTwW] (" + b"|".join(map(re.escape, wanted)) + rb")(?=[\t\n])")
+        wanted = {name.encode() for name in (*functions, *variables)}
+        names = b"|".join(map(re.escape, sorted(wanted)))
+        pattern = re.compile(rb" ([tTwWbBdDrR]) (" + names + rb")(?=[\t\n])")
+        found: set[str] = set()
+        addresses: dict[str, int] = {}
         try:
             for block in self._read():
-                if len(found) == len(wanted):
+                if len(found) + len(addresses) >= len(wanted):
                     break
-                found.update(pattern.findall(block))
+                for match in pattern.finditer(block):
+                    kind, name = match[1], match[2].decode()
+                    if kind in b"tTwW" and name in functions:
+                        found.add(name)
+                    elif kind in b"bBdDrR" and name in variables:
+                        addresses[name] = int(block[match.start() - 16 : match.start()], 16)
         except (OSError, ValueError) as error:
             raise RequirementError(self._why(error)) from error
-        return {name.decode() for name in found}
+        return found, {name: address for name, address in addresses.items() if address}
 
     def is_empty(self) -> bool:
         """Whether the file lists nothing at all, though it can be read.
