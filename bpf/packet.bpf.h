@@ -139,13 +139,15 @@ static __always_inline const void *bytes_at(const struct header *header, __u32 o
 {
 	__s32 linear = linear_bytes(header, typed);
 	struct sk_buff *skb = header->skb;
+	struct words head;
 
 	if (linear >= (__s32)(offset + size))
 		return header->at + offset;
-	if (linear > (__s32)offset || !GET(typed, skb, data_len))
+	/* A pointer that was loaded may be no number to the verifier. */
+	if (linear > (__s32)offset || !GET(typed, skb, data_len) || !read_words(&skb->head, &head))
 		return NULL;
-	return (const void *)place_in_page((__u64)GET(typed, skb, head) + GET(typed, skb, end),
-					   offset - linear, size);
+	return (const void *)place_in_page(head.first + GET(typed, skb, end), offset - linear,
+					   size);
 }
 
 /* On arrival skb->data is the network header. */
@@ -170,6 +172,8 @@ static __always_inline __u32 skip_tags(struct sk_buff *skb, __be16 *protocol)
 	const void *tag;
 	__u32 skipped = 0;
 
+	/* Those of 5.10 and 6.1 take no loop whose end is the return of a call. */
+#pragma unroll
 	for (int tags = 0; tags < 2; tags++) {
 		if (*protocol != bpf_htons(ETH_P_8021Q) && *protocol != bpf_htons(ETH_P_8021AD))
 			break;
@@ -188,7 +192,9 @@ static __always_inline __u32 skip_tags(struct sk_buff *skb, __be16 *protocol)
 static __always_inline const void *header_at(const struct header *header, __u32 size,
 					     const bool typed)
 {
-	if (!GET(typed, header->skb, data_len))
+	struct sk_buff *skb = header->skb;
+
+	if (!GET(typed, skb, data_len))
 		return header->at;
 	return bytes_at(header, 0, size, typed);
 }

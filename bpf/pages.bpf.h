@@ -17,19 +17,19 @@ struct words {
 	__u64 second;
 };
 
-/* Two words of kernel memory, with no helper call where that can be done. */
-static __always_inline bool read_words(__u64 at, struct words *words)
+/* Two words of kernel memory, as numbers, with no helper call where that can be done. */
+static __always_inline bool read_words(const void *at, struct words *words)
 {
 	if (config.typed_headers) {
-		/* A structure of two words that are no pointers to the verifier. */
-		const struct kvec *cast =
-			bpf_rdonly_cast((void *)at, bpf_core_type_id_kernel(struct kvec));
+		/* Any structure will do that begins with two integers of that length. */
+		const struct timespec64 *cast =
+			bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct timespec64));
 
-		words->first = (__u64)cast->iov_base;
-		words->second = cast->iov_len;
+		words->first = cast->tv_sec;
+		words->second = cast->tv_nsec;
 		return true;
 	}
-	return !bpf_probe_read_kernel(words, sizeof(*words), (void *)at);
+	return !bpf_probe_read_kernel(words, sizeof(*words), at);
 }
 
 static __always_inline __u8 fragments_of(__u64 shared_info)
@@ -55,10 +55,11 @@ __noinline __u64 place_in_page(__u64 shared_info, __u32 offset, __u32 size)
 	if (!config.page_offset_base_at || !config.vmemmap_base_at || !fragments_of(shared_info))
 		return 0;
 	/* The page, or what stands for it; 32 bits of length and 32 of offset. */
-	if (!read_words(shared_info + bpf_core_field_offset(struct skb_shared_info, frags),
+	if (!read_words((void *)shared_info +
+				bpf_core_field_offset(struct skb_shared_info, frags),
 			&fragment) ||
-	    !read_words(config.page_offset_base_at, &direct) ||
-	    !read_words(config.vmemmap_base_at, &vmemmap))
+	    !read_words((void *)config.page_offset_base_at, &direct) ||
+	    !read_words((void *)config.vmemmap_base_at, &vmemmap))
 		return 0;
 	page = fragment.first;
 	if (page & NOT_A_PAGE || page < vmemmap.first)

@@ -122,9 +122,9 @@ struct page {
 	unsigned long flags;
 };
 
-struct kvec {
-	void *iov_base;
-	unsigned long iov_len;
+struct timespec64 {
+	__s64 tv_sec;
+	long tv_nsec;
 };
 
 struct rtable {
