@@ -26,7 +26,7 @@ struct {
 /*
  * First fragments of requests, which are put together on any CPU, in the skb of
  * any fragment. Key: as it arrived; value: the arrival. Inserted at ip_rcv,
- * deleted at icmp_rcv; full: the least recent goes.
+ * deleted at icmp_rcv or where it is dropped; full: the least recent goes.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -169,8 +169,12 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 	if (!cpu)
 		return;
 	arrival = find_arrival(cpu, (__u64)skb);
-	/* What was put together may have the skb that an earlier first fragment had. */
-	if (arrival && (arrival->key.id != key->id || arrival->key.seq != key->seq))
+	/*
+	 * What was put together may have the skb that an earlier first fragment had. (Of
+	 * any other packet the id may have been translated.)
+	 */
+	if (arrival && arrival->fragment &&
+	    (arrival->key.id != key->id || arrival->key.seq != key->seq))
 		arrival = NULL;
 	if (!arrival) {
 		found = find_arrival_of(number, key->id, key->seq, key->local, key->remote);
@@ -180,7 +184,7 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 	if (!arrival && tracing(DIRECTION_RX) && key->direction == DIRECTION_RX)
 		arrival = bpf_map_lookup_elem(&fragments, key);
 	if (!arrival) {
-		/* Its IP header was not where on_recv can read it: a driver's page fragment. */
+		/* Its headers were not where on_recv can read them, or its place was needed. */
 		if (!session->ts_ns[HOOK_RECV])
 			count(cpu, COUNTER_UNPARSED);
 		return;

@@ -73,8 +73,8 @@ struct cpu_state {
 
 /*
  * Key: CPU number (as many entries as there are possible CPUs, set by the
- * reader); value: struct cpu_state. Tags and arrivals are overwritten, never
- * deleted.
+ * reader); value: struct cpu_state. Tags and arrivals are overwritten, or marked
+ * as done with; never deleted.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -70,15 +70,13 @@ static __always_inline void on_unmatched(struct cpu_state *cpu, __u8 family,
 /* A session that its packet's delivery opens or finds; NULL, and counted, if there is none. */
 static __always_inline struct icmp_rtt_event *
 session_at_icmp(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
-		const struct packet *packet, struct echo_key *key, const int probe, __u64 now)
+		const struct packet *packet, struct echo_key *key, const int probe, __u64 now,
+		const bool typed)
 {
 	struct icmp_rtt_event *session;
 
-	if (packet->kind == PACKET_REQUEST) {
-		if (!request_wanted(cpu, family, key) || !tracing(DIRECTION_RX))
-			return NULL;
-		return open_session(cpu, family, key);
-	}
+	if (packet->kind == PACKET_REQUEST)
+		return open_receive(cpu, skb, family, key, now, typed);
 	cpu->delivered = (__u64)skb;
 	if (!tracing(DIRECTION_TX) || !addresses_match(family, key))
 		return NULL;
@@ -162,7 +160,7 @@ static __always_inline void on_icmp_rcv(void *ctx, struct sk_buff *skb, const in
 	struct cpu_state *cpu;
 	struct header header;
 	struct packet packet;
-	struct echo_key key;
+	struct echo_key key, found;
 	bool wanted;
 	__u64 word;
 	__u64 now;
@@ -207,11 +205,12 @@ static __always_inline void on_icmp_rcv(void *ctx, struct sk_buff *skb, const in
 	if (is_self_test(key.netns, probe))
 		return;
 	now = bpf_ktime_get_ns();
-	session = session_at_icmp(cpu, skb, family, &packet, &key, probe, now);
+	found = key;
+	session = session_at_icmp(cpu, skb, family, &packet, &found, probe, now, typed);
 	if (!session)
 		return;
 	wanted = device_wanted(dev, typed);
-	word = word_of(session, family, &key);
+	word = word_of(session, family, &found);
 	adopt_arrival(cpu, session, skb, &key, wanted);
 	on_delivered(ctx, cpu, session, word, skb, dev, wanted, probe, now, typed);
 }

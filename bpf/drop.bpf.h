@@ -20,18 +20,25 @@ static __always_inline __u8 last_hook(const struct icmp_rtt_event *session, int 
 }
 
 #define SKB_DST_NOREF 1UL
-#define RTN_UNICAST 1 /* include/uapi/linux/rtnetlink.h */
+#define PACKET_OTHERHOST 3 /* include/uapi/linux/if_packet.h */
+#define RTN_LOCAL 2 /* include/uapi/linux/rtnetlink.h; what lies between these is for us */
+#define RTN_MULTICAST 5
 #define RTF_LOCAL 0x80000000
 
-/* Whether the packet was routed, and not to this host: we are not who would have answered. */
+/* Whether the packet is known to be for another host: we are not who would have answered. */
 static __always_inline bool passes_through(struct sk_buff *skb, __u8 family)
 {
 	unsigned long route = GET(TYPED_TRACEPOINT, skb, _skb_refdst) & ~SKB_DST_NOREF;
+	__u16 type;
 
+	if (BPF_CORE_READ_BITFIELD_PROBED(skb, pkt_type) == PACKET_OTHERHOST)
+		return true;
 	if (!route)
 		return false;
-	if (family == FAMILY_IPV4)
-		return BPF_CORE_READ((struct rtable *)route, rt_type) == RTN_UNICAST;
+	if (family == FAMILY_IPV4) {
+		type = BPF_CORE_READ((struct rtable *)route, rt_type);
+		return type < RTN_LOCAL || type > RTN_MULTICAST;
+	}
 	return !(BPF_CORE_READ((struct rt6_info *)route, rt6i_flags) & RTF_LOCAL);
 }
 
@@ -47,16 +54,17 @@ static __always_inline struct icmp_rtt_event *open_dropped(struct cpu_state *cpu
 	struct net_device *dev = GET(TYPED_TRACEPOINT, skb, dev);
 	struct icmp_rtt_event *session;
 
-	if (!(key->direction & config.directions) || !addresses_match(family, key) ||
+	if (!started || !(key->direction & config.directions) || !addresses_match(family, key) ||
 	    (config.netns && config.netns != key->netns))
 		return NULL;
-	if (!arrival)
+	/* Of what was put together, a raw socket may have refused its copy. */
+	if (!arrival && !BPF_CORE_READ_BITFIELD_PROBED(skb, cloned))
 		arrival = bpf_map_lookup_elem(&fragments, key);
 	if (!arrival || !arrival->recv_ns || !same_echo(&arrival->key, key))
 		return NULL;
 	if (passes_through(skb, family))
 		return NULL;
-	session = open_session(cpu, family, key);
+	session = open_session(cpu, family, key, bpf_ktime_get_ns());
 	if (!session)
 		return NULL;
 	adopt(session, arrival, !arrival->stray);
@@ -123,7 +131,6 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	if (side == SIDE_RECEIVE)
 		adopt_arrival(cpu, session, skb, &key,
 			      dev && device_wanted(dev, TYPED_TRACEPOINT));
-	count(cpu, COUNTER_DROPS);
 	session->drop_side = side + 1;
 	session->drop_hook = last_hook(session, side);
 	session->drop_ip = location;

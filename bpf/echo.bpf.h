@@ -17,11 +17,18 @@ struct {
 	__type(value, __u64);
 } fired SEC(".maps");
 
-/* Set by the reader's first sweep: the inode number of the test's namespace may come up again. */
-static bool self_test_over;
+/*
+ * Whether every probe is attached and the self-test over: set by the reader's first
+ * sweep. An echo that began before would lack what came by in the meantime.
+ */
+static bool started;
 
-/* Whether a request that many may answer was ever followed: only then is there a second look. */
+/*
+ * Whether a request was ever followed that many may answer, or that one of our
+ * addresses answers of many: only then is there a second look.
+ */
 static bool many_asked;
+static bool many_answered;
 
 static __always_inline bool in_prefix(const __u32 *address, const volatile __u32 *prefix,
 				      const volatile __u32 *mask, __u8 family)
@@ -81,11 +88,12 @@ static __always_inline void make_key(__u8 family, const struct packet *packet, c
 	}
 }
 
-static __always_inline bool is_multicast(__u8 family, const struct echo_key *key)
+/* @address: the first word of it. */
+static __always_inline bool is_multicast(__u8 family, __u32 address)
 {
 	if (family == FAMILY_IPV4)
-		return (key->remote & bpf_htonl(0xF0000000)) == bpf_htonl(0xE0000000);
-	return (key->remote & bpf_htonl(0xFF000000)) == bpf_htonl(0xFF000000);
+		return (address & bpf_htonl(0xF0000000)) == bpf_htonl(0xE0000000);
+	return (address & bpf_htonl(0xFF000000)) == bpf_htonl(0xFF000000);
 }
 
 /* The key of a request that many may answer. */
@@ -96,16 +104,27 @@ static __always_inline void any_remote(struct echo_key *key)
 		key->remote_rest[i] = 0;
 }
 
-/* A session by exact key or, of what we sent, by the key that many may answer. */
+/* The key of a request to a group that one of our own addresses answers. */
+static __always_inline void any_local(struct echo_key *key)
+{
+	key->local = 0;
+	for (int i = 0; i < 3; i++)
+		key->local_rest[i] = 0;
+}
+
+/* A session by exact key or by that of a request to many, which becomes @key. */
 static __always_inline struct icmp_rtt_event *find_echo(__u8 family, struct echo_key *key)
 {
 	struct icmp_rtt_event *session = find_session(family, key);
 	struct echo_key any;
 
-	if (session || !many_asked || key->direction != DIRECTION_TX)
+	if (session || !(key->direction == DIRECTION_TX ? many_asked : many_answered))
 		return session;
 	any = *key;
-	any_remote(&any);
+	if (key->direction == DIRECTION_TX)
+		any_remote(&any);
+	else
+		any_local(&any);
 	session = find_session(family, &any);
 	if (session)
 		*key = any;
@@ -136,6 +155,8 @@ static __always_inline bool request_wanted(struct cpu_state *cpu, __u8 family,
 	bool address = addresses_match(family, key);
 	bool direction = key->direction & config.directions;
 
+	if (!started)
+		return false;
 	if (!address || !direction) {
 		if (direction)
 			count(cpu, COUNTER_OTHER_ADDRESS);
@@ -152,7 +173,7 @@ static __always_inline bool request_wanted(struct cpu_state *cpu, __u8 family,
 
 static __always_inline bool self_testing(void)
 {
-	return config.self_test_netns && !self_test_over;
+	return config.self_test_netns && !started;
 }
 
 /* An echo of the self-test: it shows that the probe fires and is read right, no more. */

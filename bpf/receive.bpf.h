@@ -8,22 +8,57 @@
 
 #define LIST_MAX 64
 
-/* The session of what has arrived, if it is known by now: opens or stamps it. */
-static __always_inline void on_recv_session(struct cpu_state *cpu, struct net_device *dev,
-					    struct arrival *arrival, const int family, __u64 now)
+#define PACKET_BROADCAST 1 /* include/uapi/linux/if_packet.h */
+
+/*
+ * A request that we are to answer: opens its session. One to a group of hosts is
+ * answered by an address of our own.
+ */
+static __always_inline struct icmp_rtt_event *open_receive(struct cpu_state *cpu,
+							    struct sk_buff *skb, __u8 family,
+							    struct echo_key *key, __u64 now,
+							    const bool typed)
 {
+	struct icmp_rtt_event *session;
+	struct echo_key exact;
+	bool many = is_multicast(family, key->local);
+
+	if (!request_wanted(cpu, family, key) || !tracing(DIRECTION_RX))
+		return NULL;
+	if (!many && family == FAMILY_IPV4)
+		many = (typed ? BPF_CORE_READ_BITFIELD(skb, pkt_type) :
+				BPF_CORE_READ_BITFIELD_PROBED(skb, pkt_type)) == PACKET_BROADCAST;
+	exact = *key;
+	if (many) {
+		many_answered = true;
+		any_local(key);
+	}
+	session = open_session(cpu, family, key, now);
+	if (session && many) {
+		session->local[0] = exact.local;
+		for (int i = 0; i < 3; i++)
+			session->local[i + 1] = exact.local_rest[i];
+	}
+	return session;
+}
+
+/* The session of what has arrived, if it is known by now: opens or stamps it. */
+static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buff *skb,
+					    struct net_device *dev, struct arrival *arrival,
+					    const int family, __u64 now)
+{
+	struct echo_key key = arrival->key;
 	struct icmp_rtt_event *session;
 
 	if (arrival->key.direction == DIRECTION_RX) {
-		if (config.rx_open != HOOK_RECV ||
-		    !request_wanted(cpu, family, &arrival->key) || !tracing(DIRECTION_RX))
+		if (config.rx_open != HOOK_RECV)
 			return;
-		session = open_session(cpu, family, &arrival->key);
+		session = open_receive(cpu, skb, family, &key, now, TYPED_TRACEPOINT);
 	} else {
 		/* Behind NAT it may still be one of ours: icmp_rcv will tell. */
-		if (!addresses_match(family, &arrival->key))
+		if (!addresses_match(family, &key))
 			return;
-		session = find_receive(family, &arrival->key, arrival->sum);
+		session = find_receive(family, &key, arrival->sum);
 	}
 	if (!session)
 		return;
@@ -38,7 +73,7 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct net_de
 		note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
 	adopt(session, arrival, true);
 	arrival->number = slot_of_session(session)->number;
-	arrival->word = word_of(session, family, &arrival->key);
+	arrival->word = word_of(session, family, &key);
 	if (arrival->key.direction == DIRECTION_TX && config.tx_close == HOOK_RECV &&
 	    session->ts_ns[HOOK_RECV])
 		complete_session(cpu, session, arrival->word, now);
@@ -46,16 +81,22 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct net_de
 
 /*
  * A request while only replies are waited for, or the other way round: icmp_rcv
- * counts it as what it is, and needs no second look at the packet.
+ * counts it as what it is, and needs no second look at the packet. Where there is
+ * no such hook, it is counted here.
  */
 static __always_inline void refuse_direction(struct cpu_state *cpu, __u64 skb, const int family,
 					     const struct packet *packet)
 {
-	cpu->refused_matches =
-		packet->kind == PACKET_REQUEST &&
-		in_prefix(packet->daddr, config.local, config.local_mask, family) &&
-		in_prefix(packet->saddr, config.remote, config.remote_mask, family);
-	refuse(cpu, skb);
+	bool matches = packet->kind == PACKET_REQUEST && started &&
+		       in_prefix(packet->daddr, config.local, config.local_mask, family) &&
+		       in_prefix(packet->saddr, config.remote, config.remote_mask, family);
+
+	if (config.rx_open != HOOK_RECV) {
+		cpu->refused_matches = matches;
+		refuse(cpu, skb);
+	} else if (matches) {
+		count(cpu, COUNTER_OTHER_DIRECTION);
+	}
 }
 
 /*
@@ -82,7 +123,8 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 		return;
 	refuse_none(cpu);
 	cpu->delivered = 0;
-	if (packet.kind == PACKET_UNREADABLE)
+	/* Where there is a hook behind this one, that counts what is ICMP for sure. */
+	if (packet.kind == PACKET_UNREADABLE && config.tx_close == HOOK_RECV)
 		count(cpu, COUNTER_UNPARSED);
 	if (packet.kind != PACKET_REQUEST && packet.kind != PACKET_REPLY) {
 		/* A later fragment may be what its packet is put together in. */
@@ -92,7 +134,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 		return;
 	}
 	direction = direction_of(packet.kind, SIDE_RECEIVE);
-	if (!(direction & config.directions) && config.rx_open != HOOK_RECV) {
+	if (!(direction & config.directions)) {
 		refuse_direction(cpu, (__u64)skb, family, &packet);
 		return;
 	}
@@ -116,7 +158,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	arrival->stray = !device_wanted(dev, TYPED_TRACEPOINT);
 	expect(cpu);
 	if (!is_self_test(arrival->key.netns, probe))
-		on_recv_session(cpu, dev, arrival, family, now);
+		on_recv_session(cpu, skb, dev, arrival, family, now);
 }
 
 /*
@@ -149,6 +191,23 @@ static __always_inline void on_recv(void *ctx, struct sk_buff *skb, const int pr
 }
 
 /*
+ * An arrival in the namespace of a lower device was given to a session there: that
+ * one's echo has the same addresses, and this packet is not for it.
+ */
+static __always_inline void take_back(struct arrival *arrival)
+{
+	struct icmp_rtt_event *session = session_alive_at(arrival->number, arrival->word);
+
+	if (session && session->skb[HOOK_RECV] == arrival->skb && session->ts_ns[HOOK_RECV]) {
+		arrival->recv_ns = session->ts_ns[HOOK_RECV];
+		session->ts_ns[HOOK_RECV] = 0;
+		session->skb[HOOK_RECV] = 0;
+		session->side[SIDE_RECEIVE].ifindex = 0;
+	}
+	arrival->word = 0;
+}
+
+/*
  * An arrival that on_recv could not give to its session, or that another device
  * has taken over: now the device that it is really for is known.
  */
@@ -160,6 +219,8 @@ static __always_inline void on_other_device(struct sk_buff *skb, struct arrival 
 	bool wanted = device_wanted(dev, typed);
 	struct icmp_rtt_event *session;
 
+	if (arrival->word && arrival->key.netns != netns)
+		take_back(arrival);
 	arrival->key.netns = netns;
 	if (wanted)
 		arrival->stray = 0;

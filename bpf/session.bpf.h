@@ -30,6 +30,9 @@ static __always_inline bool elsewhere(const struct icmp_rtt_event *session)
 static __always_inline void account(struct cpu_state *cpu, struct slot *slot, __u8 outcome,
 				    const bool lost)
 {
+	/* Of one that was answered all the same, a copy was dropped: no loss. */
+	if (outcome != OUTCOME_COMPLETE && slot->event.drop_side)
+		count(cpu, COUNTER_DROPS);
 	switch (outcome) {
 	case OUTCOME_OPEN:
 		count(cpu, COUNTER_EXPIRED);
@@ -198,7 +201,7 @@ __noinline int restart_slot(__u32 number, __u64 word)
 
 /* A new session; one that was under way under the same key ends first. */
 static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu, __u8 family,
-							    struct echo_key *key)
+							    struct echo_key *key, __u64 now)
 {
 	struct icmp_rtt_event *session;
 	struct slot *slot;
@@ -218,6 +221,7 @@ static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu
 	}
 	add_atomic(&under_way, 1);
 	slot->key = *key;
+	slot->opened_ns = now;
 	session = &slot->event;
 	__builtin_memset(session, 0, EVENT_BASE_SIZE);
 	if (config.stacks)

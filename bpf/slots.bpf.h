@@ -13,6 +13,7 @@
  */
 #define BUCKET_SLOTS 8
 #define BUCKETS_TRIED 4 /* one after the other, where the first are full */
+#define NEIGHBOURS 2 /* bits: so many requests that follow each other have one first bucket */
 #define SLOT_FREE 0ULL
 #define SLOT_CLAIMED 1ULL /* not to be found yet */
 #define SLOT_OPEN 2ULL
@@ -29,6 +30,7 @@ struct bucket {
 /* What is in a slot. Valid only together with the word that it was read under. */
 struct slot {
 	__u64 word;
+	__u64 opened_ns;
 	__u32 number; /* its own index */
 	struct echo_key key;
 	struct icmp_rtt_event event;
@@ -83,7 +85,7 @@ static bool overflowed;
 
 /* How many sessions are under way: while there are none, no reply can end one. */
 static __u64 under_way;
-/* Spreads a key. Requests that follow each other lie in buckets that do. */
+/* Spreads a key. Those of requests that follow each other do so, too. */
 static __always_inline __u32 hash_of(__u8 family, const struct echo_key *key)
 {
 	const __u32 odd = 0x9E3779B1;
@@ -125,6 +127,23 @@ static __always_inline struct slot *slot_at(__u32 number)
 	return bpf_map_lookup_elem(&sessions, &number);
 }
 
+/*
+ * The first bucket to try. Of echoes that follow each other, one at a time, several
+ * take the same slot: memory that is at hand.
+ */
+static __always_inline __u32 first_bucket(__u32 hash)
+{
+	return hash >> NEIGHBOURS & config.bucket_mask;
+}
+
+/* Those after it: of two keys that share one bucket, hardly any share the next. */
+static __always_inline __u32 further_bucket(__u32 hash, __u32 tried)
+{
+	const __u32 spread = hash * 0x9E3779B1;
+
+	return (tried == 1 ? spread >> 15 : tried == 2 ? spread : hash) & config.bucket_mask;
+}
+
 /* The compiler is kept from adding before it has tested, which verifiers do not have. */
 static __always_inline struct icmp_rtt_event *session_in(struct slot *slot)
 {
@@ -162,7 +181,7 @@ __noinline int find_tagged(__u32 hash, __u32 number, __u32 way)
 __noinline int find_beyond(__u32 hash)
 {
 	for (__u32 tried = 1; tried < BUCKETS_TRIED; tried++) {
-		int found = find_tagged(hash, (hash + tried) & config.bucket_mask, 0);
+		int found = find_tagged(hash, further_bucket(hash, tried), 0);
 
 		if (found)
 			return found;
@@ -174,7 +193,7 @@ __noinline int find_beyond(__u32 hash)
 static __always_inline struct slot *find_slot(__u8 family, const struct echo_key *key)
 {
 	__u32 hash = hash_of(family, key);
-	__u32 number = hash & config.bucket_mask;
+	__u32 number = first_bucket(hash);
 	__u32 found = find_tagged(hash, number, 0);
 	struct slot *slot;
 
@@ -302,7 +321,7 @@ __noinline int claim_beyond(__u32 hash)
 {
 	overflowed = true;
 	for (__u32 tried = 1; tried < BUCKETS_TRIED; tried++) {
-		int claimed = claim_tagged(hash, (hash + tried) & config.bucket_mask);
+		int claimed = claim_tagged(hash, further_bucket(hash, tried));
 
 		if (claimed)
 			return claimed;
@@ -313,7 +332,7 @@ __noinline int claim_beyond(__u32 hash)
 static __always_inline struct slot *claim_slot(__u8 family, const struct echo_key *key)
 {
 	__u32 hash = hash_of(family, key);
-	__u32 claimed = claim_tagged(hash, hash & config.bucket_mask);
+	__u32 claimed = claim_tagged(hash, first_bucket(hash));
 
 	if (!claimed)
 		claimed = claim_beyond(hash);

@@ -17,14 +17,16 @@ struct sweep {
 	__u64 last_time; /* whatever is open now stays so: it is counted, and that is all */
 };
 
-static __always_inline __u64 begun_ns(const struct icmp_rtt_event *session)
+/*
+ * When we began to answer, if our answer has left by another device than the one
+ * asked for: no lower one has turned out to be that. 0: it has not.
+ */
+static __always_inline __u64 answered_elsewhere_ns(const struct icmp_rtt_event *session)
 {
-	__u64 first_ns = ~0ULL;
-
-	for (int hook = 0; hook < HOOK_COUNT; hook++)
-		if (session->ts_ns[hook] && session->ts_ns[hook] < first_ns)
-			first_ns = session->ts_ns[hook];
-	return first_ns;
+	if (session->direction != DIRECTION_RX || !session->other_interface)
+		return 0;
+	return session->ts_ns[HOOK_LOCAL_OUT] ? session->ts_ns[HOOK_LOCAL_OUT] :
+						session->ts_ns[HOOK_SEND];
 }
 
 /*
@@ -72,6 +74,7 @@ __noinline int sweep_slot(__u32 number, __u64 oldest_ns, __u32 last_time)
 	struct cpu_state *cpu = this_cpu();
 	struct bucket *bucket = bucket_at(number / BUCKET_SLOTS);
 	struct slot *slot = slot_at(number);
+	__u64 answered_ns;
 	__u64 word;
 
 	if (!bucket || !slot || !cpu)
@@ -79,7 +82,7 @@ __noinline int sweep_slot(__u32 number, __u64 oldest_ns, __u32 last_time)
 	word = *(volatile __u64 *)&bucket->word[number % BUCKET_SLOTS];
 	if ((word & SLOT_PHASE) != SLOT_OPEN)
 		return 0;
-	if (!last_time && begun_ns(&slot->event) > oldest_ns)
+	if (!last_time && slot->opened_ns > oldest_ns)
 		return 1;
 	if (elsewhere(&slot->event)) {
 		leave(cpu, slot, word, COUNTER_OTHER_INTERFACE);
@@ -87,6 +90,11 @@ __noinline int sweep_slot(__u32 number, __u64 oldest_ns, __u32 last_time)
 	}
 	if (last_time) {
 		leave(cpu, slot, word, COUNTER_IN_FLIGHT);
+		return 0;
+	}
+	answered_ns = answered_elsewhere_ns(&slot->event);
+	if (answered_ns) {
+		complete_slot(number, word, answered_ns, cpu->number);
 		return 0;
 	}
 	adopt_held(&slot->event);
@@ -101,7 +109,7 @@ static __always_inline int sweep_slots(const struct sweep *sweep)
 	__u32 first = sweep->first;
 	int open = 0;
 
-	self_test_over = true;
+	started = true;
 	if (!under_way)
 		return 0;
 	for (__u32 i = 0; i < SWEEP_SLOTS; i++)

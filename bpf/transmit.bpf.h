@@ -16,11 +16,12 @@
 static __always_inline struct icmp_rtt_event *open_transmit(struct cpu_state *cpu, __u8 family,
 							     struct echo_key *key,
 							     const struct packet *packet,
-							     struct sock *sk, const bool typed)
+							     struct sock *sk, __u64 now,
+							     const bool typed)
 {
 	struct icmp_rtt_event *session;
 	struct echo_key exact;
-	bool many = is_multicast(family, key);
+	bool many = is_multicast(family, key->remote);
 
 	if (!request_wanted(cpu, family, key) || !tracing(DIRECTION_TX))
 		return NULL;
@@ -31,7 +32,7 @@ static __always_inline struct icmp_rtt_event *open_transmit(struct cpu_state *cp
 		many_asked = true;
 		any_remote(key);
 	}
-	session = open_session(cpu, family, key);
+	session = open_session(cpu, family, key, now);
 	if (!session)
 		return NULL;
 	session->sum = sum_without_type(packet);
@@ -74,9 +75,9 @@ static __always_inline void on_send(void *ctx, struct sk_buff *skb, struct sock 
 		return;
 	now = bpf_ktime_get_ns();
 	if (packet.kind == PACKET_REQUEST)
-		session = open_transmit(cpu, family, &key, &packet, sk, typed);
-	else if (addresses_match(family, &key))
-		session = find_session(family, &key);
+		session = open_transmit(cpu, family, &key, &packet, sk, now, typed);
+	else if (many_answered || addresses_match(family, &key))
+		session = find_echo(family, &key);
 	if (!session) {
 		pass_over((__u64)skb, (__u64)sk);
 		return;
@@ -104,8 +105,9 @@ static __always_inline bool flow_is_foreign(const struct flowi4 *flow)
 	if (!request && (flow->uli.icmpt.type != ICMP_ECHOREPLY ||
 			 !tracing(DIRECTION_RX)))
 		return true;
-	if ((flow->saddr & config.local_mask[0]) == config.local[0] &&
-	    (flow->daddr & config.remote_mask[0]) == config.remote[0])
+	if ((flow->daddr & config.remote_mask[0]) == config.remote[0] &&
+	    ((flow->saddr & config.local_mask[0]) == config.local[0] ||
+	     (!request && many_answered)))
 		return false;
 	if (request && tracing(DIRECTION_TX)) {
 		cpu = this_cpu();
@@ -183,7 +185,8 @@ static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct 
  */
 static __always_inline struct icmp_rtt_event *
 open_at_device(struct cpu_state *cpu, struct sk_buff *skb, struct sock *sk,
-	       struct net_device *dev, __u8 family, __u32 netns, struct packet *packet, struct echo_key *key, const bool typed)
+	       struct net_device *dev, __u8 family, __u32 netns, struct packet *packet,
+	       struct echo_key *key, __u64 now, const bool typed)
 {
 	struct icmp_rtt_event *session = find_echo(family, key);
 
@@ -196,7 +199,7 @@ open_at_device(struct cpu_state *cpu, struct sk_buff *skb, struct sock *sk,
 	if (session && session->skb[HOOK_XMIT] == (__u64)skb &&
 	    session->side[SIDE_TRANSMIT].ifindex != (__u32)GET(typed, dev, ifindex))
 		return session;
-	session = open_transmit(cpu, family, key, packet, sk, typed);
+	session = open_transmit(cpu, family, key, packet, sk, now, typed);
 	if (session)
 		note_task(session, SIDE_TRANSMIT);
 	return session;
@@ -248,6 +251,7 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 	struct cpu_state *cpu;
 	struct packet packet;
 	struct echo_key key;
+	bool above = true; /* a sender that passes the hooks above this one */
 	__u16 protocol;
 	__u32 number;
 	__u8 family;
@@ -257,10 +261,13 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 	if (!sk)
 		return;
 	protocol = GET(typed, sk, sk_protocol);
-	if (protocol != IPPROTO_ICMP && protocol != IPPROTO_ICMPV6 && protocol != IPPROTO_RAW &&
-	    GET(typed, sk, __sk_common.skc_family) != AF_PACKET)
-		return;
-	if (was_passed_over((__u64)skb, (__u64)sk))
+	if (protocol != IPPROTO_ICMP && protocol != IPPROTO_ICMPV6) {
+		above = false;
+		if (protocol != IPPROTO_RAW && GET(typed, sk, __sk_common.skc_family) != AF_PACKET)
+			return;
+	}
+	/* What is marked at this address may be another packet, of a socket that was here. */
+	if (above && was_passed_over((__u64)skb, (__u64)sk))
 		return;
 	cpu = this_cpu();
 	if (!cpu)
@@ -279,9 +286,11 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 			      typed) ||
 		    is_self_test(key.netns, probe))
 			return;
+		if (packet.kind == PACKET_REPLY && !tracing(DIRECTION_RX))
+			return;
 		now = bpf_ktime_get_ns();
 		session = open_at_device(cpu, skb, sk, dev, family, key.netns, &packet, &key,
-					 typed);
+					 now, typed);
 		if (session)
 			word = word_of(session, family, &key);
 	}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ _BATCH = 64
 # How long echoes may gather after some were reported: looking again at once would
 # find one or two of a flood each time, at the expense of whom we watch.
 _GATHER_S = 0.005
+_NICE = 19
 # After --timeout: the tracer looks for sessions past it ten times a second.
 _GIVEN_UP_NS = 250_000_000
 
@@ -61,9 +63,11 @@ def run(
 
         with Command(options.command) as command:  # with all that we may do: so not later
             tracer.give_up_privileges(command=True)
+            _give_way()
             status = _Watch(tracer, options, signals, reports, idle).command(command)
     else:
         tracer.give_up_privileges(command=False)
+        _give_way()
         _Watch(tracer, options, signals, reports, idle).until_over()
     reports.take(tracer.finish())
     counters = tracer.counters()
@@ -71,6 +75,11 @@ def run(
     for warning in loss_warnings(counters):
         warn(warning)
     return status
+
+
+def _give_way() -> None:
+    """Leave the processor to whom we watch: a report that comes too late is lost, and counted."""
+    os.nice(_NICE)
 
 
 class _Reports:
