@@ -20,7 +20,6 @@ static __always_inline __u8 last_hook(const struct icmp_rtt_event *session, int 
 }
 
 #define SKB_DST_NOREF 1UL
-#define PACKET_OTHERHOST 3 /* include/uapi/linux/if_packet.h */
 #define RTN_LOCAL 2 /* include/uapi/linux/rtnetlink.h; what lies between these is for us */
 #define RTN_MULTICAST 5
 #define RTF_LOCAL 0x80000000
@@ -31,7 +30,7 @@ static __always_inline bool passes_through(struct sk_buff *skb, __u8 family)
 	unsigned long route = GET(TYPED_TRACEPOINT, skb, _skb_refdst) & ~SKB_DST_NOREF;
 	__u16 type;
 
-	if (BPF_CORE_READ_BITFIELD_PROBED(skb, pkt_type) == PACKET_OTHERHOST)
+	if (pkt_type_of(skb, TYPED_TRACEPOINT) == PACKET_OTHERHOST)
 		return true;
 	if (!route)
 		return false;

@@ -9,6 +9,13 @@
 #define LIST_MAX 64
 
 #define PACKET_BROADCAST 1 /* include/uapi/linux/if_packet.h */
+#define PACKET_OTHERHOST 3
+
+static __always_inline __u8 pkt_type_of(struct sk_buff *skb, const bool typed)
+{
+	return typed ? BPF_CORE_READ_BITFIELD(skb, pkt_type) :
+		       BPF_CORE_READ_BITFIELD_PROBED(skb, pkt_type);
+}
 
 /*
  * A request that we are to answer: opens its session. One to a group of hosts is
@@ -23,11 +30,13 @@ static __always_inline struct icmp_rtt_event *open_receive(struct cpu_state *cpu
 	struct echo_key exact;
 	bool many = is_multicast(family, key->local);
 
+	/* On arrival it may be overheard. If it is for our bridge, it arrives there, too. */
+	if (config.rx_open == HOOK_RECV && pkt_type_of(skb, typed) == PACKET_OTHERHOST)
+		return NULL;
 	if (!request_wanted(cpu, family, key) || !tracing(DIRECTION_RX))
 		return NULL;
 	if (!many && family == FAMILY_IPV4)
-		many = (typed ? BPF_CORE_READ_BITFIELD(skb, pkt_type) :
-				BPF_CORE_READ_BITFIELD_PROBED(skb, pkt_type)) == PACKET_BROADCAST;
+		many = pkt_type_of(skb, typed) == PACKET_BROADCAST;
 	exact = *key;
 	if (many) {
 		many_answered = true;
@@ -47,25 +56,28 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 					    struct net_device *dev, struct arrival *arrival,
 					    const int family, __u64 now)
 {
-	struct echo_key key = arrival->key;
+	struct echo_key *key = &arrival->key;
 	struct icmp_rtt_event *session;
+	struct echo_key asked;
 
-	if (arrival->key.direction == DIRECTION_RX) {
+	if (key->direction == DIRECTION_RX) {
 		if (config.rx_open != HOOK_RECV)
 			return;
-		session = open_receive(cpu, skb, family, &key, now, TYPED_TRACEPOINT);
+		asked = *key;
+		key = &asked;
+		session = open_receive(cpu, skb, family, key, now, TYPED_TRACEPOINT);
 	} else {
 		/* Behind NAT it may still be one of ours: icmp_rcv will tell. */
-		if (!addresses_match(family, &key))
+		if (!addresses_match(family, key))
 			return;
-		session = find_receive(family, &key, arrival->sum);
+		session = find_receive(family, key, arrival->sum);
 	}
 	if (!session)
 		return;
 	/* Of a lower device (vlan, bond): ip_rcv tells whether it is for the one asked for. */
 	if (arrival->stray) {
-		if (config.tx_close == HOOK_RECV)
-			session->other_interface = 1;
+		if (arrival->key.direction == DIRECTION_TX && config.tx_close == HOOK_RECV)
+			end_elsewhere(cpu, session, word_of(session, family, key));
 		return;
 	}
 	/* A bridge hands on what its port has received: the last device is whose it is. */
@@ -73,7 +85,7 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 		note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
 	adopt(session, arrival, true);
 	arrival->number = slot_of_session(session)->number;
-	arrival->word = word_of(session, family, &key);
+	arrival->word = word_of(session, family, key);
 	if (arrival->key.direction == DIRECTION_TX && config.tx_close == HOOK_RECV &&
 	    session->ts_ns[HOOK_RECV])
 		complete_session(cpu, session, arrival->word, now);

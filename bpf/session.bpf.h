@@ -166,6 +166,15 @@ static __always_inline void complete_session(const struct cpu_state *cpu,
 		complete_slot(slot_of_session(session)->number, word, now, cpu->number);
 }
 
+/* Seen on another device than the one asked for, where it may end: so it does, if it was never on that. */
+static __always_inline void end_elsewhere(const struct cpu_state *cpu,
+					  struct icmp_rtt_event *session, __u64 word)
+{
+	session->other_interface = 1;
+	if (elsewhere(session))
+		complete_session(cpu, session, word, 0);
+}
+
 static __always_inline void put_key(struct icmp_rtt_event *event, __u8 family,
 				    const struct echo_key *key)
 {

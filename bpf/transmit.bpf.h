@@ -213,7 +213,10 @@ static __always_inline void on_xmit_session(void *ctx, struct cpu_state *cpu, st
 
 	cpu->delivered = 0;
 	if (!device_wanted(dev, typed)) {
-		session->other_interface = 1;
+		if (session->direction == DIRECTION_RX)
+			end_elsewhere(cpu, session, word);
+		else
+			session->other_interface = 1;
 		return;
 	}
 	if (!session->ts_ns[HOOK_XMIT])

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 
 import pytest
-from conftest import LOCAL, PEER, assert_identities, sh, trace
+from conftest import LOCAL, PEER, assert_complete, assert_identities, sh, trace
 from live import PATIENCE_S, Live
 
 pytestmark = [pytest.mark.guest, pytest.mark.extended]
@@ -123,8 +123,17 @@ def test_events_lost(overrun):
     assert f"warning: {c['events_lost']} complete echoes lost" in run.stderr
 
 
-def test_unparsed():
-    """Of a packet whose data are in page fragments, ICMP's header cannot be read in place."""
+@pytest.fixture
+def hidden_addresses():
+    """Nobody is shown where the kernel's variables are."""
+    before = sh("sysctl -n kernel.kptr_restrict").strip()
+    sh("sysctl -qw kernel.kptr_restrict=2")
+    yield
+    sh(f"sysctl -qw kernel.kptr_restrict={before}")
+
+
+def test_unparsed(hidden_addresses):
+    """Of a packet whose data are in page fragments ICMP's header cannot be read, unless pages can."""
     where = ("--dst-ip", "127.0.0.1", "--disable-kernel-stacks")
     run = trace(*where, *BY_FENTRY, "--", sys.executable, "-c", PAGED)
     assert run.status == 0, run.stderr
@@ -132,3 +141,14 @@ def test_unparsed():
     assert run.counters["unparsed"] == 1
     assert "warning: 1 packet" in run.stderr
     assert_identities(run)
+
+
+def test_paged():
+    """Where the kernel's addresses are shown, that packet is followed like any other."""
+    where = ("--dst-ip", "127.0.0.1", "--disable-kernel-stacks")
+    run = trace(*where, *BY_FENTRY, "--", sys.executable, "-c", PAGED)
+    assert run.status == 0, run.stderr
+    assert run.counters["unparsed"] == 0
+    assert_complete(run.echoes, 1, range(2, 6))
+    assert_identities(run)
+

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Whose echo a packet is: not the next one's, nor an overheard one, whatever way it takes."""
+
+import contextlib
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import (
+    LOCAL,
+    PEER,
+    PEER6,
+    assert_complete,
+    assert_identities,
+    follow,
+    inode_of,
+    sh,
+    trace,
+)
+
+pytestmark = [pytest.mark.guest, pytest.mark.extended]
+FROM_PEER = "ip netns exec irtpeer"
+LEAN = ("--disable-kernel-stacks", "--no-self-test")
+# A second link to the peer, q0 to q1.
+OTHER, OTHER_PEER, NOBODY = "10.85.0.1", "10.85.0.2", "10.85.0.9"
+PACKET_SOCKET = f"{sys.executable} {Path(__file__).with_name('packet_socket.py')}"
+DELAY_NS = 200_000_000
+# Argument: whom to ask. Ten echo requests from here and ten like them from irttwin, all
+# under way at once.
+TWINS = """
+import ctypes, socket, struct, sys
+def sender():
+    raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    raw.settimeout(30)
+    return raw
+senders = [sender()]
+with open("/run/netns/irttwin") as twin:
+    assert ctypes.CDLL(None).setns(twin.fileno(), 0) == 0
+senders.append(sender())
+for seq in range(1, 11):
+    request = struct.pack(">BBHHH", 8, 0, 0xFFFF - 0x0807 - seq, 7, seq)
+    for each in senders[:: (-1) ** seq]:
+        each.sendto(request, (sys.argv[1], 0))
+for each in senders:
+    for _ in range(10):
+        while each.recv(100)[20] != 0:
+            pass
+print("all answered")
+"""
+
+
+@pytest.fixture(scope="module")
+def here():
+    """This namespace, as --netns takes it."""
+    return str(os.getpid())
+
+
+@pytest.fixture(scope="module")
+def other_link(veth):
+    """The peer over another device; and an address there that never answers."""
+    sh("ip link add q0 type veth peer name q1 netns irtpeer")
+    sh("ip link set q0 up; ip -n irtpeer link set q1 up")
+    sh(f"ip address add {OTHER}/24 dev q0; ip -n irtpeer address add {OTHER_PEER}/24 dev q1")
+    mac = sh(f"{FROM_PEER} cat /sys/class/net/q1/address").strip()
+    sh(f"ip neighbour add {NOBODY} lladdr {mac} dev q0 nud permanent")
+    yield mac
+    sh("ip link delete q0")
+
+
+def run_script(script, *arguments):
+    """A run over a shell script, with nothing wrong in it."""
+    run = trace(*LEAN, *arguments, "--", "sh", "-ec", script)
+    assert run.status == 0, (run.output, run.stderr)
+    assert_identities(run)
+    return run
+
+
+# ------------------------------------------------------------- another device
+
+
+@pytest.mark.parametrize(
+    ("direction", "prefix", "elsewhere", "asked", "seen"),
+    [("tx", "", OTHER_PEER, PEER, (2, 3)), ("rx", FROM_PEER, OTHER, LOCAL, (0, 5))],
+    ids=["tx", "rx"],
+)
+def test_answered_elsewhere(other_link, veth, direction, prefix, elsewhere, asked, seen):
+    """Echoes of another device take no room, though its reply is the last that is seen of one."""
+    script = f"""
+        {prefix} ping -q -c 100 -i 0.002 {elsewhere}
+        {prefix} ping -q -c 10 -i 0.02 {asked}"""
+    where = ("--interface", veth, "--direction", direction, "--max-sessions", "16")
+    run = run_script(script, *where, "--backend", "tracepoint")
+    assert run.said("100 received") == run.said("10 received") == 1
+    c = run.counters
+    assert (c["refused"], c["in_flight"], c["incomplete"]) == (0, 0, 0), c
+    assert (c["other_interface"], c["requests"]) == (100, 10)
+    assert_complete(run.echoes, 10, seen)
+
+
+def test_unanswered_elsewhere(other_link, veth, backend):
+    """Nor do, once they are given up, those of senders that go round the first stages."""
+    script = f"""
+        {PACKET_SOCKET} q0 {other_link} {OTHER} {NOBODY} 77 6
+        hping3 -q --icmp -c 6 -i u10000 {NOBODY} >/dev/null 2>&1 || true
+        ping -q -c 10 -i 0.2 {PEER}"""
+    where = ("--interface", veth, "--max-sessions", "16", "--timeout", "0.5")
+    run = run_script(f"{script}{script}", *where, "--backend", backend)
+    c = run.counters
+    assert (c["refused"], c["in_flight"], c["incomplete"]) == (0, 0, 0), c
+    assert (c["other_interface"], c["requests"]) == (24, 20)
+    assert_complete(run.echoes, 20)
+
+
+@pytest.fixture
+def reply_by_another_way(other_link):
+    """What this host says to the peer from LOCAL leaves by q0."""
+    sh(f"ip rule add from {LOCAL} to {PEER} lookup 185")
+    sh(f"ip route add {PEER} via {OTHER_PEER} dev q0 table 185")
+    yield
+    sh(f"ip rule delete from {LOCAL} to {PEER} lookup 185; ip route flush table 185")
+
+
+def test_answer_leaves_elsewhere(reply_by_another_way, veth, backend):
+    """An answer by another device than the one asked for was sent; only its departure is not seen."""
+    script = f"{FROM_PEER} ping -q -c 5 -i 0.02 {LOCAL}"
+    where = ("--interface", veth, "--direction", "rx", "--backend", backend)
+    run = run_script(script, *where)
+    assert run.said("5 received") == 1
+    assert_complete(run.echoes, 5, range(5))
+    for echo in run.echoes:
+        assert (echo["rtt_from_stage"], echo["rtt_to_stage"]) == (0, 4)
+        assert (echo["request"]["ifname"], echo["reply"]["ifname"]) == (veth, None)
+    assert (run.counters["requests"], run.counters["other_interface"]) == (5, 0)
+
+
+# ------------------------------------------------- overheard, asked of many
+
+
+@pytest.fixture
+def promiscuous(bridge):
+    """The bridge's device takes whatever passes it."""
+    sh(f"ip link set {bridge} promisc on")
+    yield bridge
+    sh(f"ip link set {bridge} promisc off")
+
+
+@pytest.mark.parametrize("kind", ["fentry", "kprobe", "tracepoint"])
+def test_overheard(promiscuous, here, kind):
+    """What two containers say to each other is no echo of the host that bridges it."""
+    script = "ip netns exec irta ping -q -c 10 -i 0.02 10.81.0.3"
+    run = run_script(script, "--direction", "both", "--netns", here, "--backend", kind)
+    assert run.said("10 received") == 1
+    c = run.counters
+    assert run.echoes == []
+    assert (c["requests"], c["complete"], c["incomplete"], c["drops"]) == (0, 0, 0, 0), c
+
+
+@pytest.fixture
+def answers_broadcasts(veth):
+    """This host answers what was asked of all."""
+    sh("sysctl -qw net.ipv4.icmp_echo_ignore_broadcasts=0")
+    yield
+    sh("sysctl -qw net.ipv4.icmp_echo_ignore_broadcasts=1")
+
+
+def test_asked_of_many(answers_broadcasts, here, backend):
+    """A request to a group or a broadcast address is answered from another one: that is its reply."""
+    targets = {401: "ff02::1%v1", 402: "-b 10.77.0.255", 403: "-I v1 224.0.0.1"}
+    script = "\n".join(
+        f"{FROM_PEER} ping -n -q -c 5 -i 0.1 -e {id_} {target} 2>/dev/null"
+        for id_, target in targets.items()
+    )
+    run = run_script(script, "--direction", "rx", "--netns", here, "--backend", backend)
+    assert run.said("5 received") == len(targets)
+    for id_, target in targets.items():
+        echoes = [echo for echo in run.echoes if echo["id"] == id_]
+        assert_complete(echoes, 5)
+        assert [echo["seq"] for echo in echoes] == [1, 2, 3, 4, 5]
+        assert {echo["src"] for echo in echoes} == {target.split()[-1].partition("%")[0]}
+    assert (len(run.echoes), run.counters["requests"], run.counters["incomplete"]) == (15, 15, 0)
+
+
+# ----------------------------------------------------------- several senders
+
+
+def test_two_pings(veth, backend):
+    """Each socket throws the other ping's replies away: that is no drop of them."""
+    pings = [f"ping -q -c 20 -i 0.01 -e {411 + n} {PEER} &" for n in range(2)]
+    pings += [f"ping -q -c 20 -i 0.01 -e {421 + n} {PEER6} &" for n in range(2)]
+    script = "\n".join([*pings, "wait"])
+    run = run_script(script, "--interface", veth, "--backend", backend)
+    assert run.said("20 received") == len(pings)
+    assert run.counters["drops"] == 0
+    for id_ in (411, 412, 421, 422):
+        assert_complete([echo for echo in run.echoes if echo["id"] == id_], 20)
+    assert run.counters["requests"] == 80
+
+
+def test_after_what_was_passed_over(farm, backend):
+    """A packet is not passed over because an earlier one, of another socket, had its buffer."""
+    rounds, sent = 8, 20
+    script = f"""
+        for i in $(seq {rounds}); do
+            taskset 1 ping -q -c 50 -i 0.002 {farm}.51
+            taskset 1 hping3 -q --icmp -c {sent} -i u10000 {PEER} 2>&1
+        done"""
+    run = run_script(script, "--src-ip", LOCAL, "--dst-ip", PEER, "--backend", backend)
+    assert run.said("50 received") == rounds
+    assert run.said(f"{sent} packets transmitted, {sent} packets received") == rounds
+    c = run.counters
+    assert (c["requests"], c["complete"], c["refused"]) == (rounds * sent, rounds * sent, 0), c
+    assert_complete(run.echoes, rounds * sent, range(2, 6))
+    assert {echo["request"]["comm"] for echo in run.echoes} == {"hping3"}
+    assert (c["other_address"], c["unmatched_replies"]) == (rounds * 50, 0)
+
+
+# ---------------------------------------------------------- translated, twins
+
+
+@pytest.fixture
+def random_ids(veth):
+    """What this host sends to the peer goes out with another id."""
+    sh("nft add table ip irtids")
+    sh("nft 'add chain ip irtids post { type nat hook postrouting priority 100; }'")
+    sh("nft add rule ip irtids post oifname v0 ip protocol icmp masquerade fully-random")
+    yield
+    sh("nft delete table ip irtids")
+
+
+def test_own_id_translated(random_ids, veth, backend):
+    """An echo whose id is another one on the wire is followed all the way."""
+    run = follow(f"ping -q -c 5 -i 0.02 -e 431 {PEER}; ping -q -c 5 -i 0.02 -e 432 {PEER}", backend)
+    assert run.said("5 received") == 2
+    on_the_wire = {echo["id"] for echo in run.of("rx", PEER, LOCAL)}
+    assert on_the_wire.isdisjoint({431, 432}) and len(on_the_wire) == 2
+    sent = run.of("tx", LOCAL, PEER)
+    for id_ in (431, 432):
+        assert_complete([echo for echo in sent if echo["id"] == id_], 5)
+    assert_complete(run.of("rx", PEER, LOCAL), 10)
+    c = run.counters
+    assert (c["unparsed"], c["unmatched_replies"], c["incomplete"]) == (0, 0, 0), c
+
+
+@contextlib.contextmanager
+def twin_over(kind):
+    """irttwin and irttpeer, with devices over v0 and v1, have the addresses of these."""
+    kinds = {"vlan": "vlan id 8", "macvlan": "macvlan mode bridge"}
+    with contextlib.ExitStack() as stack:
+        for name in ("irttwin", "irttpeer"):
+            sh(f"ip netns add {name}")
+            stack.callback(sh, f"ip netns delete {name}")
+        sh(f"ip link add link v0 name twin netns irttwin type {kinds[kind]}")
+        sh(f"ip -n irtpeer link add link v1 name twin type {kinds[kind]}")
+        sh("ip -n irtpeer link set twin netns irttpeer")
+        # Nobody is asked who has an address: two have it.
+        for of, device, address, to, their in (
+            ("", "v0", PEER, "-n irtpeer", "v1"),
+            ("-n irtpeer", "v1", LOCAL, "", "v0"),
+            ("-n irttwin", "twin", PEER, "-n irttpeer", "twin"),
+            ("-n irttpeer", "twin", LOCAL, "-n irttwin", "twin"),
+        ):
+            own = LOCAL if address == PEER else PEER
+            if device == "twin":
+                sh(f"ip {of} address add {own}/24 dev twin; ip {of} link set twin up")
+            mac = re.search(r"link/ether (\S+)", sh(f"ip {to} link show {their}")).group(1)
+            neighbour = f"{address} lladdr {mac} dev {device} nud permanent"
+            sh(f"ip {of} neighbour replace {neighbour}")
+            if device != "twin":
+                stack.callback(sh, f"ip {of} neighbour delete {address} dev {device}")
+        sh(f"tc -n irtpeer qdisc add dev v1 root netem delay {DELAY_NS // 1000}us")
+        stack.callback(sh, "tc -n irtpeer qdisc del dev v1 root")
+        yield
+
+
+@pytest.mark.parametrize("kind", ["vlan", "macvlan"])
+def test_twins_over_one_device(veth, kind, backend):
+    """Echoes alike in all but namespace, which arrive by one device, are told apart."""
+    with twin_over(kind):
+        run = follow(f"{sys.executable} -c '{TWINS}' {PEER}", backend, "--timeout", "5")
+        sides = [
+            (os.stat("/proc/self/ns/net").st_ino, inode_of("irtpeer")),
+            (inode_of("irttwin"), inode_of("irttpeer")),
+        ]
+    assert run.said("all answered") == 1
+    for asks, answers in sides:
+        sent = run.of("tx", LOCAL, PEER, asks)
+        assert_complete(sent, 10)
+        assert {echo["id"] for echo in sent} == {7}
+        # Nobody's reply can have arrived before.
+        assert all(echo["inter_path_ns"] >= DELAY_NS for echo in sent)
+        assert_complete(run.of("rx", PEER, LOCAL, answers), 10)
+    assert len(run.echoes) == 40
+    c = run.counters
+    assert (c["duplicate_replies"], c["unmatched_replies"], c["drops"]) == (0, 0, 0), c
