@@ -104,7 +104,8 @@ class Tracer:
         now_ns = time.monotonic_ns()
         if now_ns - self._swept_ns >= min(_SWEEP_NS, self._options.timeout_ns // 4):
             self._swept_ns = now_ns
-            self._sweep(oldest_ns=now_ns - self._options.timeout_ns)
+            # The clock began when the machine did: --timeout may be longer ago than that.
+            self._sweep(oldest_ns=max(0, now_ns - self._options.timeout_ns))
             records += sorted(self._ring.consume(), key=self._given_up_ns)
         return self._checked(records)
 
