@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Build the wheel: the Python package with the BPF object in it, and libbpf if that is there."""
+"""Build the wheel: the Python package with the BPF objects in it, and libbpf if that is there.
+
+Works with the setuptools of Debian 11 and newer; where that has no bdist_wheel and
+there is no package wheel either, pip installs without making a wheel.
+"""
+
+from __future__ import annotations
 
 import re
 import shutil
@@ -7,11 +13,18 @@ import subprocess
 from pathlib import Path
 
 from setuptools import Distribution, find_packages, setup
-from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel  # since 70.1
+except ImportError:
+    try:
+        from wheel.bdist_wheel import bdist_wheel
+    except ImportError:
+        bdist_wheel = None
+
 HERE = Path(__file__).resolve().parent
-OBJECT = HERE / "icmp_rtt" / "data" / "icmp_rtt.bpf.o"
+OBJECTS = [HERE / "icmp_rtt" / "data" / name for name in ("icmp_rtt.bpf.o", "icmp_rtt_nobtf.bpf.o")]
 LIBBPF = HERE / "icmp_rtt" / "data" / "libbpf.so.1"
 # Both are there where tests/dist/stage put them.
 CARRIED_LICENCES = [
@@ -28,31 +41,38 @@ def version() -> str:
     return found.group(1)
 
 
-class BuildWithObject(build_py):
-    """Compiles the BPF object first, unless it is there already."""
+class BuildWithObjects(build_py):
+    """Brings the BPF objects up to date first, where there are their sources and a compiler."""
 
     def run(self) -> None:
-        if not OBJECT.exists():
-            for tool in ("make", "clang"):
-                if not shutil.which(tool):
-                    raise SystemExit(
-                        f"{OBJECT.name} is not built and there is no {tool} to build it: "
-                        f"install clang, llvm, libbpf-dev and make, or run 'make' elsewhere first"
-                    )
+        tools = [tool for tool in ("make", "clang") if not shutil.which(tool)]
+        lacking = [*tools, *(() if (HERE / "bpf").is_dir() else ("bpf",))]
+        if not lacking:
             subprocess.run(["make", "-C", str(HERE), "build"], check=True)
+        elif missing := [path.name for path in OBJECTS if not path.exists()]:
+            raise SystemExit(
+                f"{' and '.join(missing)} not built, and no {' and no '.join(lacking)} to build"
+                " from: install clang, llvm, libbpf-dev and make, or run 'make' elsewhere first"
+            )
         super().run()
 
 
-class WheelOfOneMachine(bdist_wheel):
-    """For any Python, but for x86_64 alone: the object counts on its registers.
+def wheel_of_one_machine() -> dict[str, type]:
+    """The command that makes the wheel, where there is any.
 
-    With a carried libbpf, which tests/dist/libbpf builds against glibc 2.31, it is
-    for every Linux with that or newer; without one, for systems like this.
+    For any Python, but for x86_64 alone: the object counts on its registers. With a
+    carried libbpf, which tests/dist/libbpf builds against glibc 2.31, it is for every
+    Linux with that or newer; without one, for systems like this.
     """
+    if bdist_wheel is None:
+        return {}
 
-    def get_tag(self) -> tuple[str, str, str]:
-        system = "manylinux_2_31" if LIBBPF.exists() else "linux"
-        return "py3", "none", f"{system}_x86_64"
+    class WheelOfOneMachine(bdist_wheel):
+        def get_tag(self) -> tuple[str, str, str]:
+            system = "manylinux_2_31" if LIBBPF.exists() else "linux"
+            return "py3", "none", f"{system}_x86_64"
+
+    return {"bdist_wheel": WheelOfOneMachine}
 
 
 class NotPure(Distribution):
@@ -82,6 +102,6 @@ setup(
         ]
     },
     distclass=NotPure,
-    cmdclass={"build_py": BuildWithObject, "bdist_wheel": WheelOfOneMachine},
+    cmdclass={"build_py": BuildWithObjects, **wheel_of_one_machine()},
     zip_safe=False,
 )
