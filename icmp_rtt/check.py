@@ -35,7 +35,7 @@ def check(options: Options) -> tuple[list[str], bool]:
         shown = refused_everything(error) if isinstance(error, LibbpfError) else error
         lines += [f"problem: {shown}", f"six stages: no: {shown}"]
         return lines, False
-    lines += _plan(found, options)
+    lines += _plan(found)
     if found.plan.complete:
         lines.append("six stages: yes")
     else:
@@ -55,18 +55,18 @@ def _host() -> list[str]:
     return lines
 
 
-def _plan(found: Survey, options: Options) -> list[str]:
+def _plan(found: Survey) -> list[str]:
     plan = found.plan
     lines = [f"not used: {why}" for why in found.passed_over]
     lines.append(f"back end: {plan.backend}")
     proved = "fired" if found.proved else "not tried"
-    for family in options.families:
+    for family in plan.families:
         lines.append(f"IPv{family}:")
         for hook, name in enumerate(stages.NAMES[family]):
             probes = plan.probes[family, hook]
             labels = " + ".join(probe.label for probe in probes)
             lines.append(f"  {name:<20} {labels + ': ' + proved if probes else 'not seen'}")
-    lines += [f"note: {note}" for note in plan.notes]
+    lines += [f"note: {note}" for note in (*found.notes, *plan.notes)]
     drops = (
         "by name" if found.kernel.drop_reasons else "by function alone (no reasons in this kernel)"
     )

@@ -61,6 +61,11 @@ class Plan(NamedTuple):
         return list(dict.fromkeys(p.program for each in self.probes.values() for p in each))
 
     @property
+    def families(self) -> tuple[int, ...]:
+        """IP versions that it is for."""
+        return tuple(sorted({family for family, _ in self.probes}))
+
+    @property
     def complete(self) -> bool:
         """Whether all six stages are covered."""
         return all(self.probes.values())
@@ -71,7 +76,7 @@ class Plan(NamedTuple):
         return all(
             any(self.probes[f, hook] for hook in (_SEND, _LOCAL_OUT, _XMIT))
             and any(self.probes[f, hook] for hook in (_RECV, _IP_RCV, _ICMP_RCV))
-            for f in {family for family, _ in self.probes}
+            for f in self.families
         )
 
     @property

@@ -8,6 +8,7 @@ belongs to a child process and goes with it; nothing of the host's is touched.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -21,19 +22,36 @@ from icmp_rtt.errors import RequirementError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ("Loopback", "loopback")
+__all__ = ("Loopback", "loopback", "without_ipv6")
 
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 _ANSWER_S = 2.0  # for an echo over loopback, on the slowest of emulators
+_HELLO = struct.Struct("=Qi")  # the child's first message: inode number, errno of IPv6
+_IPV6_SWITCH = "/proc/sys/net/ipv6/conf/lo/disable_ipv6"
+# What keeps a host from having IPv6, by how it shows.
+_SWITCHED_OFF = "this kernel has no IPv6, or was booted with ipv6.disable=1"
+_NO_ANSWER = "::1 does not answer itself; where others do, use --no-self-test"
 
 
 class Loopback:
     """A private namespace, ready to ping itself."""
 
-    def __init__(self, inode: int, go: Callable[[], bool]) -> None:
+    def __init__(
+        self, inode: int, no_ipv6: str | None, ping: Callable[[], tuple[int, ...]]
+    ) -> None:
         self.netns = inode  # inode number
-        self.ping = go  # sends one echo of each family; whether all were answered
+        self.no_ipv6 = no_ipv6  # why IPv6 is not to be had here, None if it is
+        self.ping = ping  # sends one echo of each family there is; those not answered
+
+
+def without_ipv6() -> str | None:
+    """Why this kernel has no IPv6, None if it has, as far as that is known without a namespace."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
+    except OSError as error:
+        return _why_no_ipv6(error.errno or errno.EIO)
+    return None
 
 
 @contextlib.contextmanager
@@ -50,18 +68,20 @@ def loopback(families: Iterable[int]) -> Iterator[Loopback]:
     os.close(to_child[0])
     os.close(from_child[1])
     try:
-        inode = _answer(from_child[0], 8)
-        if len(inode) < 8:
+        hello = _answer(from_child[0], _HELLO.size)
+        if len(hello) < _HELLO.size:
             raise RequirementError(
                 "no private network namespace for the self-test can be made: run as root,"
                 " or leave it out with --no-self-test"
             )
 
-        def ping() -> bool:
+        def ping() -> tuple[int, ...]:
             os.write(to_child[1], b"g")
-            return _answer(from_child[0], 1) == b"y"
+            answered = _answer(from_child[0], 2)
+            return tuple(family for family in families if family not in answered)
 
-        yield Loopback(struct.unpack("=Q", inode)[0], ping)
+        inode, code = _HELLO.unpack(hello)
+        yield Loopback(inode, _why_no_ipv6(code), ping)
     finally:
         os.close(to_child[1])
         os.close(from_child[0])
@@ -85,15 +105,32 @@ def _child(
         os.close(to_child[1])
         os.close(from_child[0])
         _own_namespace()
-        os.write(from_child[1], struct.pack("=Q", netns.inode_of()))
+        no_ipv6 = _failure(6) if 6 in families else 0
+        if no_ipv6:
+            families = tuple(family for family in families if family != 6)
+        os.write(from_child[1], _HELLO.pack(netns.inode_of(), no_ipv6))
         while os.read(to_child[0], 1):  # until the parent is done
-            answered = [_ping(family) for family in families]
-            os.write(from_child[1], b"y" if all(answered) else b"n")
+            answered = [family for family in families if not _failure(family)]
+            os.write(from_child[1], bytes(answered) or b"\0")
         status = 0
     except OSError:
         pass
     finally:
         os._exit(status)
+
+
+def _failure(family: int) -> int:
+    """Why an echo to ourselves was not answered, as an errno; 0 if it was."""
+    try:
+        return 0 if _ping(family) else errno.ETIMEDOUT
+    except OSError as error:
+        return error.errno or errno.EIO
+
+
+def _why_no_ipv6(code: int) -> str | None:
+    if not code:
+        return None
+    return _SWITCHED_OFF if code == errno.EAFNOSUPPORT else _NO_ANSWER
 
 
 def _own_namespace() -> None:
@@ -108,6 +145,8 @@ def _make_loopback(namespaces: int) -> None:
     import fcntl
 
     netns.unshare(namespaces)
+    with contextlib.suppress(OSError), open(_IPV6_SWITCH, "wb", buffering=0) as switch:
+        switch.write(b"0")  # ipv6.disable_ipv6=1 at boot is a default, for each namespace's lo too
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as control:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP))
 

@@ -33,9 +33,11 @@ if TYPE_CHECKING:
 
     Config = Mapping[str, int | tuple[int, ...]]
 
-__all__ = ("Survey", "refused_everything", "survey")
+__all__ = ("Survey", "refused_everything", "served", "survey")
 
 _NOT_SUPPORTED = 524  # the kernel's ENOTSUPP, which has no name outside it
+# What keeps a host from answering any echo.
+_IGNORING = {4: "net.ipv4.icmp_echo_ignore_all", 6: "net.ipv6.icmp.echo_ignore_all"}
 
 
 class Survey(NamedTuple):
@@ -43,6 +45,7 @@ class Survey(NamedTuple):
 
     plan: Plan
     kernel: KernelFacts
+    notes: tuple[str, ...]  # what was asked for and is not to be had on this host
     passed_over: tuple[str, ...]  # back ends that were tried before, and why they are not used
     proved: bool  # by an echo of our own
     object: Object
@@ -58,11 +61,12 @@ def survey(options: Options, loader: Loader, symbols: Symbols, config: Config) -
     Raises:
         RequirementError: there is none, or something that all of them need is missing.
     """
-    kernel = read_facts(loader.lib, symbols, _all_functions(options.families), options.btf)
     backends = list(stages.BACKENDS) if options.backend == "auto" else [options.backend]
+    kernel = read_facts(loader.lib, symbols, _all_functions(options.families), options.btf)
     passed_over: list[str] = []
     proof = selftest.loopback(options.families) if options.self_test else contextlib.nullcontext()
     with proof as loopback:
+        options, notes = served(options, loopback.no_ipv6 if loopback else selftest.without_ipv6())
         attempt = _Attempt(options, loader, kernel, config, loopback)
         for backend in backends:
             plan = attempt.attach(backend)
@@ -70,6 +74,7 @@ def survey(options: Options, loader: Loader, symbols: Symbols, config: Config) -
                 return Survey(
                     plan,
                     kernel,
+                    notes,
                     tuple(passed_over),
                     options.self_test,
                     attempt.object,
@@ -85,6 +90,23 @@ def survey(options: Options, loader: Loader, symbols: Symbols, config: Config) -
         f"no back end can be used on this host: {'; '.join(passed_over)}: {remedy}",
         "\n".join(passed_over),
     )
+
+
+def served(options: Options, no_ipv6: str | None) -> tuple[Options, tuple[str, ...]]:
+    """What of the options this host can do, and what is to be said of the rest.
+
+    Args:
+        no_ipv6: why IPv6 is not to be had, None if it is.
+
+    Raises:
+        RequirementError: IPv6 was asked for, and is not to be had.
+    """
+    if no_ipv6 is None or 6 not in options.families:
+        return options, ()
+    others = tuple(family for family in options.families if family != 6)
+    if not others:
+        raise RequirementError(f"IPv6 is not to be had on this host: {no_ipv6}")
+    return options._replace(families=others), (f"IPv4 alone is traced: {no_ipv6}",)
 
 
 def refused_everything(error: LibbpfError) -> RequirementError:
@@ -199,11 +221,12 @@ class _Attempt:
         """Which of the probes see an echo of our own."""
         if self._loopback is None or self.object is None:
             return facts
-        if not self._loopback.ping():
-            raise RequirementError(
-                "the self-test's echo over loopback was not answered: is"
-                " net.ipv4.icmp_echo_ignore_all set? leave the test out with --no-self-test"
-            )
+        for family in self._loopback.ping():
+            if family in self._options.families:
+                raise RequirementError(
+                    f"the self-test's IPv{family} echo over loopback was not answered: is"
+                    f" {_IGNORING[family]} set? leave the test out with --no-self-test"
+                )
         numbers = self._loader.btf.enum("icmp_rtt_probe")
         times = self.object.maps["fired"]
         fired = [

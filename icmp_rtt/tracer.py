@@ -216,8 +216,8 @@ class Tracer:
             tuple(probes),
             (options.interface, index) if options.interface else None,
             inode,
-            options.families,
-            (*self._survey.passed_over, *plan.notes),
+            plan.families,
+            (*self._survey.notes, *self._survey.passed_over, *plan.notes),
         )
 
     # --------------------------------------------------------- sessions

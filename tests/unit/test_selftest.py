@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The self-test's child, with a namespace and pings that are none."""
+
+import errno
+import os
+
+import pytest
+
+from icmp_rtt import netns, selftest
+from icmp_rtt.errors import RequirementError
+from icmp_rtt.options import Options
+from icmp_rtt.selftest import loopback
+from icmp_rtt.survey import served
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """What an echo of a family comes to: True, False, or an errno; all answered unless changed."""
+    outcomes = {4: True, 6: True}
+
+    def ping(family):
+        if outcomes[family] in (True, False):
+            return outcomes[family]
+        raise OSError(outcomes[family], os.strerror(outcomes[family]))
+
+    monkeypatch.setattr(selftest, "_own_namespace", lambda: None)
+    monkeypatch.setattr(selftest, "_ping", ping)
+    return outcomes
+
+
+def test_all_answered(answers):
+    """The child tells its namespace, and that nothing is missing, as often as asked."""
+    with loopback((4, 6)) as private:
+        assert private.netns == netns.inode_of()
+        assert private.no_ipv6 is None
+        assert (private.ping(), private.ping()) == ((), ())
+
+
+@pytest.mark.parametrize("outcome", [False, errno.ENETUNREACH])
+def test_unanswered_family_is_named(answers, outcome):
+    """It is known which family was not answered."""
+    answers[4] = outcome
+    with loopback((4, 6)) as private:
+        assert private.ping() == (4,)
+    with loopback((4,)) as private:
+        assert private.ping() == (4,)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        (errno.EAFNOSUPPORT, "this kernel has no IPv6, or was booted with ipv6.disable=1"),
+        (errno.EADDRNOTAVAIL, "::1 does not answer itself"),
+        (False, "::1 does not answer itself"),
+    ],
+)
+def test_host_without_ipv6(answers, outcome, why):
+    """It is told why there is none; what is not asked for is not looked at."""
+    answers[6] = outcome
+    with loopback((4, 6)) as private:
+        assert private.no_ipv6.startswith(why)
+        assert private.ping() == (6,)
+    with loopback((4,)) as private:
+        assert private.no_ipv6 is None
+        assert private.ping() == ()
+
+
+def test_no_namespace(answers, monkeypatch):
+    """What can't be made is an error with a remedy."""
+
+    def refuse():
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(selftest, "_own_namespace", refuse)
+    with pytest.raises(RequirementError, match="run as root, .*--no-self-test"), loopback((4,)):
+        pass
+
+
+@pytest.mark.parametrize(("code", "said"), [(None, None), (errno.EAFNOSUPPORT, "no IPv6")])
+def test_without_a_self_test(monkeypatch, code, said):
+    """Whether a socket can be made is known without a namespace."""
+
+    class Socket:
+        def __init__(self, *_):
+            if code is not None:
+                raise OSError(code, os.strerror(code))
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(selftest.socket, "socket", Socket)
+    why = selftest.without_ipv6()
+    assert why is None if said is None else said in why
+
+
+def test_what_is_served():
+    """Without IPv6 the rest goes on with a note, unless IPv6 is what was asked for."""
+    both, four, six = Options(), Options(families=(4,)), Options(families=(6,))
+    for options in (both, four, six):
+        assert served(options, None) == (options, ())
+    assert served(both, "no") == (four, ("IPv4 alone is traced: no",))
+    assert served(four, "no") == (four, ())
+    with pytest.raises(RequirementError, match="^IPv6 is not to be had on this host: no$"):
+        served(six, "no")
