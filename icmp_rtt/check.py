@@ -13,7 +13,8 @@ from icmp_rtt.kernel.libbpf import Libbpf
 from icmp_rtt.kernel.symbols import Symbols
 from icmp_rtt.loader import Loader, object_path
 from icmp_rtt.privileges import check_privileges
-from icmp_rtt.survey import refused_everything, survey
+from icmp_rtt.refusal import refused_everything
+from icmp_rtt.survey import survey
 
 if TYPE_CHECKING:
     from icmp_rtt.options import Options
@@ -33,9 +34,12 @@ def check(options: Options) -> tuple[list[str], bool]:
         found.object.close()
     except IcmpRttError as error:
         shown = refused_everything(error) if isinstance(error, LibbpfError) else error
-        lines += [f"problem: {shown}", f"six stages: no: {shown}"]
+        lines.append(f"problem: {shown}")
+        lines += _said(shown.detail, options)
+        lines.append(f"six stages: no: {shown}")
         return lines, False
     lines += _plan(found)
+    lines += _said(found.refusals, options)
     if found.plan.complete:
         lines.append("six stages: yes")
     else:
@@ -53,6 +57,12 @@ def _host() -> list[str]:
     )
     lines.append(f"lockdown: {mode}{remedy}")
     return lines
+
+
+def _said(detail: str, options: Options) -> list[str]:
+    """The long story of what was refused, the verifier's own words included; for --verbose."""
+    lines = detail.rstrip("\n").split("\n") if detail and options.verbose else []
+    return ["refused, in libbpf's and the verifier's words:", *lines] if lines else []
 
 
 def _plan(found: Survey) -> list[str]:

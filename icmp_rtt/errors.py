@@ -14,6 +14,7 @@ longer goes into ``detail``, which is shown with --verbose only.
 
 from __future__ import annotations
 
+import errno
 import os
 
 __all__ = (
@@ -23,7 +24,14 @@ __all__ = (
     "ObjectError",
     "OptionError",
     "RequirementError",
+    "shortage",
 )
+
+_SHORTAGES = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "the whole host has too many files open: raise fs.file-max",
+    errno.ENOMEM: "raise the limit of memory (ulimit -v, ulimit -l, that of the control group)",
+}
 
 
 class IcmpRttError(Exception):
@@ -73,3 +81,12 @@ class LibbpfError(IcmpRttError):
 
 class DecodeError(IcmpRttError):
     """Bytes from the kernel do not fit the layout that the object promised."""
+
+
+def shortage(code: int | None) -> str | None:
+    """What to do where there is too little of something; None if it is not that.
+
+    Args:
+        code: errno of the failure, if it has one.
+    """
+    return None if code is None else _SHORTAGES.get(code)

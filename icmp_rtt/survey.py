@@ -9,14 +9,13 @@ silent makes another plan, until one holds.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from icmp_rtt import plan as planning
-from icmp_rtt import selftest, stages
-from icmp_rtt.errors import LibbpfError, RequirementError
+from icmp_rtt import refusal, selftest, stages
+from icmp_rtt.errors import RequirementError
 from icmp_rtt.kernel.facts import KernelFacts, lockdown, read_facts
 from icmp_rtt.loader import Refused
 from icmp_rtt.plan import Facts, Plan
@@ -33,9 +32,8 @@ if TYPE_CHECKING:
 
     Config = Mapping[str, int | tuple[int, ...]]
 
-__all__ = ("Survey", "refused_everything", "served", "survey")
+__all__ = ("Survey", "served", "survey")
 
-_NOT_SUPPORTED = 524  # the kernel's ENOTSUPP, which has no name outside it
 # What keeps a host from answering any echo.
 _IGNORING = {4: "net.ipv4.icmp_echo_ignore_all", 6: "net.ipv6.icmp.echo_ignore_all"}
 
@@ -47,6 +45,7 @@ class Survey(NamedTuple):
     kernel: KernelFacts
     notes: tuple[str, ...]  # what was asked for and is not to be had on this host
     passed_over: tuple[str, ...]  # back ends that were tried before, and why they are not used
+    refusals: str  # what libbpf and the verifier said of programs that were refused
     proved: bool  # by an echo of our own
     object: Object
     links: dict[str, Link]  # by program
@@ -76,19 +75,20 @@ def survey(options: Options, loader: Loader, symbols: Symbols, config: Config) -
                     kernel,
                     notes,
                     tuple(passed_over),
+                    "".join(attempt.refusals),
                     options.self_test,
                     attempt.object,
                     attempt.links,
                 )
-            passed_over.append(f"{backend}: {_why_not(plan)}")
-    remedy = "'icmp-rtt check' tells what is missing"
+            passed_over.append(": ".join(filter(None, (backend, _why_not(plan), attempt.remedy))))
+    causes = ["; ".join(passed_over)]
     if options.btf is not None:
-        remedy = f"is {options.btf} BTF of this very kernel, {os.uname().release}?"
+        causes.append(f"is {options.btf} BTF of this very kernel, {os.uname().release}?")
     if lockdown() == "confidentiality":
-        remedy = "lockdown is confidentiality, which forbids reading kernel memory: boot without it"
+        causes.append("lockdown is confidentiality, which forbids reading kernel memory")
+        causes.append("boot without it")
     raise RequirementError(
-        f"no back end can be used on this host: {'; '.join(passed_over)}: {remedy}",
-        "\n".join(passed_over),
+        f"no back end can be used on this host: {': '.join(causes)}", "".join(attempt.refusals)
     )
 
 
@@ -109,29 +109,14 @@ def served(options: Options, no_ipv6: str | None) -> tuple[Options, tuple[str, .
     return options._replace(families=others), (f"IPv4 alone is traced: {no_ipv6}",)
 
 
-def refused_everything(error: LibbpfError) -> RequirementError:
-    """A load that failed before any program was looked at."""
-    if error.errno in (errno.EPERM, errno.EACCES):
-        return RequirementError(
-            "the kernel refuses BPF to this process: run as root, or give it CAP_BPF and"
-            " CAP_PERFMON (on kernels before 5.11 CAP_SYS_RESOURCE as well)",
-            error.log,
-        )
-    if "failed to iterate BTF objects" in error.log:
-        return RequirementError(
-            "this kernel lacks bpf_rdonly_cast, which libbpf then looks for in its modules:"
-            " run as root, or give the process CAP_SYS_ADMIN as well",
-            error.log,
-        )
-    return RequirementError(f"the BPF object cannot be loaded: {error}", error.log)
-
-
 class _Attempt:
     """Attaches one back end after the other until one holds.
 
     Attributes:
         object: loaded and attached; None if the last back end did not hold.
         links: of its programs, by name.
+        refusals: what was said of each program refused so far, in lines.
+        remedy: what can be done about the first one that the last back end was refused.
     """
 
     def __init__(
@@ -159,9 +144,12 @@ class _Attempt:
         }
         self.object: Object | None = None
         self.links: dict[str, Link] = {}
+        self.refusals: list[str] = []
+        self.remedy: str | None = None
 
     def attach(self, backend: str) -> Plan:
         """Load, attach and prove; the plan that holds, or the one that nothing came of."""
+        self.remedy = None
         facts = self._first_facts(backend)
         while True:
             plan = planning.choose(backend, self._options.families, facts)
@@ -203,7 +191,7 @@ class _Attempt:
         try:
             self.object = self._loader.load(programs, config, options.max_sessions)
         except Refused as refused:
-            return _refuse(facts, refused, programs)
+            return self._refuse(facts, refused, programs)
         try:
             attached = []
             for name in programs:
@@ -211,11 +199,20 @@ class _Attempt:
                     self.links.update(self._loader.attach(self.object, [name]))
                     attached.append(name)
                 except Refused as refused:
-                    facts = _refuse(facts, refused, programs)
+                    facts = self._refuse(facts, refused, programs)
             return self._prove([p for p in probes if p.program in attached], facts)
         except BaseException:
             self._close()
             raise
+
+    def _refuse(self, facts: Facts, refused: Refused, programs: list[str]) -> Facts:
+        """Set a refused program aside; with EPERM or the like, all of its sort."""
+        program, error = refused.program, refused.error
+        self.refusals.append(f"{program}: {error}\n{error.log}".rstrip("\n") + "\n")
+        self.remedy = self.remedy or refusal.remedy(program, error)
+        for name in refusal.refused_with(program, error, programs):
+            facts = facts.without(name, refusal.cause(error))
+        return facts
 
     def _prove(self, attached: list[Probe], facts: Facts) -> Facts:
         """Which of the probes see an echo of our own."""
@@ -253,21 +250,6 @@ class _Attempt:
 def _hooks(plan: Plan) -> dict[str, int]:
     """What of the object's configuration follows from the plan."""
     return {"rx_open": plan.rx_open, "tx_close": plan.tx_close, "rx_close": plan.rx_close}
-
-
-def _refuse(facts: Facts, refused: Refused, programs: list[str]) -> Facts:
-    """Set a refused program aside; with EPERM or the like, all of its sort."""
-    error = refused.error
-    why = (
-        "not supported here" if error.errno == _NOT_SUPPORTED else os.strerror(error.errno).lower()
-    )
-    sort = refused.program.partition("__")[0].replace("kret", "k").replace("fexit", "fentry")
-    kinds = stages.BACKENDS[sort][:2] if sort in stages.BACKENDS else (sort,)
-    all_of_them = error.errno in (errno.EPERM, _NOT_SUPPORTED)
-    for name in programs:
-        if name == refused.program or (all_of_them and name.partition("__")[0] in kinds):
-            facts = facts.without(name, f"{why} (errno {error.errno})")
-    return facts
 
 
 def _all_functions(families: tuple[int, ...]) -> set[str]:

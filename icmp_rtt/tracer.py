@@ -22,7 +22,8 @@ from icmp_rtt.kernel.symbols import Symbols
 from icmp_rtt.loader import Loader, object_path, words
 from icmp_rtt.model import PlannedProbe, Start
 from icmp_rtt.privileges import check_privileges, give_up_privileges
-from icmp_rtt.survey import refused_everything, survey
+from icmp_rtt.refusal import refused_everything
+from icmp_rtt.survey import survey
 from icmp_rtt.unanswered import Unanswered
 
 if TYPE_CHECKING:

@@ -30,6 +30,7 @@ RANKS = {
     "decode": 4,
     "loader": 3,
     "about": 4,
+    "refusal": 4,
     "selftest": 4,
     "arguments": 4,
     "survey": 5,
