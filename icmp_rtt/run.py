@@ -53,12 +53,15 @@ def run(
         idle: called now and then; raises if nobody wants reports any more.
 
     Returns:
-        The exit status of the command, if there is one, or 0.
+        The exit status of the command, if there is one, or 0; that of a shell that was
+        ended by a signal, if this came before the command was started.
     """
     gc.freeze()  # what the start has left behind lives on: no need to look through it again
     reports = _Reports(tracer, options, write)
     status = 0
-    if options.command:
+    if options.command and signals.number is not None:
+        status = 128 + signals.number  # told to end during the start: nothing is begun any more
+    elif options.command:
         from icmp_rtt.command import Command
 
         with Command(options.command) as command:  # with all that we may do: so not later

@@ -229,6 +229,24 @@ def test_last_echoes_given_up_are_reported(run):
     assert out.count("Verdict: incomplete") == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_during_the_start(run, tmp_path, number):
+    """Whoever has had enough before the command began gets a summary, and no command."""
+    mark = tmp_path / "mark"
+
+    class Slow(FakeTracer):
+        def __enter__(self):
+            os.kill(os.getpid(), number)
+            return super().__enter__()
+
+    tracer = Slow()
+    status, out, _ = run(tracer, *sh(f"touch {mark}"))
+    assert status == 128 + number
+    assert not mark.exists()
+    assert tracer.log[-2:] == ["finish", "closed"]
+    assert "Summary: " in out
+
+
 def test_command_that_cannot_start(run):
     """A command that is not there is an error like any other; the tracer is closed."""
     tracer = FakeTracer()
