@@ -19,6 +19,8 @@ __all__ = ("Command", "CommandError")
 # Ctrl-C reaches the command by way of the terminal as well; only if that did
 # not end it within this time, the signal was meant for us alone and is passed on.
 _GRACE_NS = 500_000_000
+# A script goes on after an interrupted ping; what has not ended by then is terminated.
+_PATIENCE_NS = 2_000_000_000
 
 
 class CommandError(IcmpRttError):
@@ -43,7 +45,7 @@ class Command:
         self._words = words
         self._pid = 0
         self._status: int | None = None
-        self._interrupt_at_ns: int | None = None
+        self._due: list[tuple[int, int]] = []  # signals to be sent, with their times (ns)
 
     def __enter__(self) -> Command:
         # Python ignores these two; a child would inherit that.
@@ -67,40 +69,63 @@ class Command:
     def exit_status(self) -> int | None:
         """As a shell gives it (128 + number for a signal), None while the command runs.
 
-        Passes a pending interrupt on when its time has come.
+        Sends the signals whose time has come.
         """
         if self._status is None:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
             if pid:
                 code = os.waitstatus_to_exitcode(status)
                 self._status = code if code >= 0 else 128 - code
-        due = self._interrupt_at_ns
-        if self._status is None and due is not None and time.monotonic_ns() >= due:
-            self._interrupt_at_ns = None
-            self._send(signal.SIGINT)
+        if self._status is None and self._due and time.monotonic_ns() >= self._due[0][0]:
+            self._send(self._due.pop(0)[1])
         return self._status
 
     def interrupt(self) -> None:
-        """Tell the command to end, as Ctrl-C would.
+        """Tell the command to end, as Ctrl-C would, and some time later as 'kill' would.
 
         Raises:
             IcmpRttError: it runs as another user, and we may not.
         """
+        self._due.append((time.monotonic_ns() + _PATIENCE_NS, signal.SIGTERM))
         self._send(signal.SIGINT)
 
     def pass_on(self, number: int) -> None:
         """Tell the command to end, as signal ``number`` told us."""
         if number == signal.SIGINT:
-            self._interrupt_at_ns = time.monotonic_ns() + _GRACE_NS
+            self._due.append((time.monotonic_ns() + _GRACE_NS, number))
         else:
             self._send(number)
 
     def _send(self, number: int) -> None:
-        if self._status is None:
-            try:
-                os.kill(self._pid, number)
-            except PermissionError as error:
-                raise IcmpRttError(
-                    f"cannot end {self._words[0]!r}, which runs as another user:"
-                    " run as root, or with CAP_KILL"
-                ) from error
+        """To the command and all that it has started: a shell waits for its child to end.
+
+        The command comes first, so that it knows when its child ends.
+        """
+        if self._status is not None:
+            return
+        started = _descendants(self._pid)
+        try:
+            os.kill(self._pid, number)
+        except PermissionError as error:
+            raise IcmpRttError(
+                f"cannot end {self._words[0]!r}, which runs as another user:"
+                " run as root, or with CAP_KILL"
+            ) from error
+        for pid in started:
+            with contextlib.suppress(OSError):  # it has ended, or runs as another user
+                os.kill(pid, number)
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes below ``pid``, as far as /proc shows them."""
+    children: dict[int, list[int]] = {}
+    with contextlib.suppress(OSError):
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+                # The command's name, in parentheses, may have anything in it.
+                parent = int(file.read().rpartition(b")")[2].split()[1])
+                children.setdefault(parent, []).append(int(name))
+    found = [pid]
+    for each in found:
+        found += children.get(each, ())
+    return found[1:]

@@ -97,6 +97,57 @@ def test_pass_on_sigint_after_grace(monkeypatch):
         assert time.monotonic() - begin >= 0.02
 
 
+def gone(path):
+    """Whether the process whose number is in the file has ended."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            with open(f"/proc/{int(path.read_text())}/stat", "rb") as file:
+                if file.read().rpartition(b")")[2].split()[0] == b"Z":
+                    return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.002)
+    return False
+
+
+def started(path):
+    """Wait until a script has written a number there."""
+    deadline = time.monotonic() + 10
+    while not (path.exists() and path.read_text().strip()):
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+# A shell that waits for its child, as one does that runs a ping.
+WAITING = "sh -c 'echo $$ >{pid}; exec sleep 100'; exit 7"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_the_command_started_is_told_too(tmp_path, monkeypatch, number):
+    """A shell does not end before its child does; neither is left running."""
+    monkeypatch.setattr(command, "_GRACE_NS", 0)
+    pid = tmp_path / "pid"
+    with shell(WAITING.format(pid=pid)) as child:
+        started(pid)
+        child.pass_on(number)
+        assert wait(child) == 128 + number
+    assert gone(pid)
+
+
+def test_terminated_after_the_interrupt(tmp_path, monkeypatch):
+    """A script that goes on after an interrupted child is ended a while later, child and all."""
+    monkeypatch.setattr(command, "_PATIENCE_NS", 100_000_000)
+    pid = tmp_path / "pid"
+    with shell(f"trap '' INT; {WAITING.format(pid=pid)}") as child:
+        started(pid)
+        begin = time.monotonic()
+        child.interrupt()
+        assert wait(child) == 143
+        assert time.monotonic() - begin >= 0.1
+    assert gone(pid)
+
+
 def test_no_child_left_running():
     """Leaving the context ends a command that still runs."""
     with shell("exec sleep 10") as child:
