@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command: runs what the command line asks for, and is the only place that prints.
+"""The command: runs what the command line asks for, and says how that went.
 
 Reports go to stdout, everything else to stderr. Whatever happens, the user
 sees one line that says so; a traceback is for --verbose. Imports are inside the
@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 import sys
-from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from icmp_rtt.errors import IcmpRttError
 from icmp_rtt.signals import Signals
+from icmp_rtt.stdout import Stdout
 from icmp_rtt.version import VERSION
 
 if TYPE_CHECKING:
@@ -29,71 +29,6 @@ __all__ = ("main",)
 
 NAME = "icmp-rtt"
 _INTERRUPTED = 130  # what a shell gives for SIGINT
-
-
-class StdoutError(IcmpRttError):
-    """Reports cannot be written any more."""
-
-
-class Stdout:
-    """Where reports go: each ``write`` is there at once, or raises StdoutError."""
-
-    def __init__(self) -> None:
-        if sys.stdout is None:
-            raise StdoutError("stdout is closed; give the reports a place to go")
-        if isinstance(sys.stdout, TextIOWrapper):  # a name that its encoding lacks is no error
-            sys.stdout.reconfigure(errors="backslashreplace")
-
-    def write(self, text: str) -> None:
-        """Write all of ``text``."""
-        try:
-            self._write_all(text)
-        except BrokenPipeError:
-            self._abandon()
-            raise StdoutError("stdout was closed by its reader") from None
-        except OSError as error:
-            self._abandon()
-            cause = (error.strerror or str(error)).lower()
-            raise StdoutError(f"cannot write to stdout: {cause}") from error
-
-    @staticmethod
-    def _write_all(text: str) -> None:
-        """Every byte of it: an unbuffered stdout (PYTHONUNBUFFERED) drops what one write left."""
-        sys.stdout.flush()
-        try:
-            descriptor = sys.stdout.fileno()
-        except (OSError, ValueError):  # not a real file
-            sys.stdout.write(text)
-            return
-        rest = memoryview(text.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
-        while rest:
-            try:
-                rest = rest[os.write(descriptor, rest) :]
-            except BlockingIOError:  # somebody made the pipe non-blocking
-                import select
-
-                select.select([], [descriptor], [])
-
-    def check_reader(self) -> None:
-        """Raise StdoutError if whoever read a pipe has gone, though nothing is to be written."""
-        import select
-
-        try:
-            descriptor = sys.stdout.fileno()
-        except (OSError, ValueError):  # not a real file
-            return
-        poll = select.poll()
-        poll.register(descriptor, 0)
-        if any(event & select.POLLERR for _, event in poll.poll(0)):
-            self._abandon()
-            raise StdoutError("stdout was closed by its reader")
-
-    @staticmethod
-    def _abandon() -> None:
-        """Keep what is still buffered from failing once more at the interpreter's end."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def main(argv: Sequence[str] | None = None, make_tracer: MakeTracer | None = None) -> int:
@@ -130,7 +65,7 @@ def main(argv: Sequence[str] | None = None, make_tracer: MakeTracer | None = Non
 def _run(words: list[str], signals: Signals, make_tracer: MakeTracer | None) -> int:
     from icmp_rtt.arguments import parse
 
-    stdout = Stdout()
+    stdout = Stdout(signals)
     request = parse(_program(), words)
     if request.action == "help":
         stdout.write(request.help)

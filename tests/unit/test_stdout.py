@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Reports on their way to readers of all sorts."""
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from test_cli import start
+
+from icmp_rtt import stdout
+from icmp_rtt.stdout import Stdout, StdoutError
+
+LOST = (
+    "stdout's reader takes nothing: the last reports and the summary are lost;"
+    " let it go on, or end it first"
+)
+
+
+@contextlib.contextmanager
+def piped():
+    """Stdout is a pipe; its reading end. No fixture: pytest sets stdout after those."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", file)
+        yield reading
+    os.close(reading)
+
+
+def full(writing):
+    """Wait until nothing more goes into a pipe."""
+    poll = select.poll()
+    poll.register(writing, select.POLLOUT)
+    deadline = time.monotonic() + 10
+    while poll.poll(0):
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("openable", [True, False])
+@pytest.mark.parametrize("blocking", [True, False])
+def test_slow_reader_gets_everything(monkeypatch, blocking, openable):
+    """However long the text, however the pipe was set, and whether it can be opened again."""
+    if not openable:
+        monkeypatch.setattr(stdout.stat, "S_ISFIFO", lambda mode: False)
+    text = "".join(f"{number}\n" for number in range(60_000))
+    read = []
+
+    def reader():
+        while sum(map(len, read)) < len(text):
+            time.sleep(0.001)
+            read.append(os.read(pipe, 50_000))
+
+    with piped() as pipe:
+        os.set_blocking(sys.stdout.fileno(), blocking)
+        thread = threading.Thread(target=reader, daemon=True)
+        thread.start()
+        Stdout(SimpleNamespace(number=signal.SIGTERM)).write(text)
+        thread.join(10)
+    assert b"".join(read).decode() == text
+
+
+@pytest.mark.parametrize("openable", [True, False])
+def test_stopped_reader_is_not_waited_for_after_a_signal(monkeypatch, openable):
+    """Once told to end, and after some time; what follows goes nowhere, and does not wait."""
+    if not openable:
+        monkeypatch.setattr(stdout.stat, "S_ISFIFO", lambda mode: False)
+    monkeypatch.setattr(stdout, "_STEP_MS", 10)
+    monkeypatch.setattr(stdout, "_GRACE_NS", 100_000_000)
+    signals = SimpleNamespace(number=None)
+    with piped():
+        threading.Timer(0.1, lambda: setattr(signals, "number", signal.SIGINT)).start()
+        begin = time.monotonic()
+        with pytest.raises(StdoutError) as caught:
+            Stdout(signals).write("x" * 1_000_000)
+        assert 0.2 <= time.monotonic() - begin < 5
+        sys.stdout.write("y" * 1_000_000)
+        sys.stdout.flush()
+    assert str(caught.value) == LOST
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_while_stdout_is_blocked(number):
+    """The whole command, whose reader does not begin to read; one batch is more than a pipe holds."""
+    reading, writing = os.pipe()
+    with start("--format", "json", batches="[record()] * 64", stdout=writing) as process:
+        full(writing)
+        process.send_signal(number)
+        assert process.stderr.read() == f"icmp-rtt: {LOST}\n"
+    assert process.returncode == 1
+    os.close(reading)
+    os.close(writing)
