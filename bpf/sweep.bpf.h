@@ -15,6 +15,7 @@ struct sweep {
 	__u64 oldest_ns; /* a session begun at or before it is given up */
 	__u64 first;	 /* slot to begin with */
 	__u64 last_time; /* whatever is open now stays so: it is counted, and that is all */
+	__u64 ending;	 /* from now on nothing begins */
 };
 
 /*
@@ -109,7 +110,7 @@ static __always_inline int sweep_slots(const struct sweep *sweep)
 	__u32 first = sweep->first;
 	int open = 0;
 
-	started = true;
+	started = !sweep->ending;
 	if (!under_way)
 		return 0;
 	for (__u32 i = 0; i < SWEEP_SLOTS; i++)

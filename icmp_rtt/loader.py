@@ -121,17 +121,20 @@ class Loader:
             raise
         return obj
 
-    def sweep(self, obj: Object, oldest_ns: int = 0, last_time: bool = False) -> int:
+    def sweep(
+        self, obj: Object, oldest_ns: int = 0, last_time: bool = False, ending: bool = False
+    ) -> int:
         """Have the kernel give up sessions begun by ``oldest_ns``; how many go on.
 
-        From the first time on no echo is taken for the self-test's.
+        From the first time on echoes are followed, and none is taken for the self-test's.
 
         Args:
             last_time: leave none open; they are counted as in flight.
+            ending: no further echo is to be followed.
         """
         program, context = obj.programs[_SWEEP], self._sweep_context
         return sum(
-            program.run(context.pack(oldest_ns, first, last_time))
+            program.run(context.pack(oldest_ns, first, last_time, ending))
             for first in range(0, obj.maps["sessions"].max_entries, self._sweep_step)
         )
 

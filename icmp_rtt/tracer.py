@@ -68,6 +68,7 @@ class Tracer:
         self._object: Object | None = None
         self._misses: int | None = 0
         self._swept_ns = 0
+        self._cut_off = 0  # complete, and too late to be told
 
     def __enter__(self) -> Tracer:
         try:
@@ -117,12 +118,17 @@ class Tracer:
     def finish(self) -> list[bytes]:
         """Detach every probe, and return what was still to be read."""
         self._misses = self._count_misses()
+        self._sweep(ending=True)
+        end_ns = time.monotonic_ns()
         for link in self._links.values():
             link.close()
         records: list[bytes] = []
         while more := self._ring.consume():
-            records += self._checked(more)
-        self._sweep(last_time=True)
+            # What came in while probes went may lack stages: it counts as under way.
+            in_time = [record for record in more if not self._completed_after(end_ns, record)]
+            self._cut_off += len(more) - len(in_time)
+            records += self._checked(in_time)
+        self._sweep(last_time=True, ending=True)
         return records
 
     def counters(self) -> dict[str, int | None]:
@@ -135,12 +141,12 @@ class Tracer:
         restarted = raw.pop("restarted")
         first: dict[str, int | None] = {
             "requests": raw.pop("requests") - elsewhere,
-            "replies": raw["complete"],
-            "complete": raw.pop("complete"),
+            "replies": raw["complete"] - self._cut_off,
+            "complete": raw.pop("complete") - self._cut_off,
             "incomplete": raw.pop("expired") + restarted,
-            "in_flight": raw.pop("in_flight"),
+            "in_flight": raw.pop("in_flight") + self._cut_off,
             "refused": raw.pop("refused"),
-            "reported": raw.pop("reported"),
+            "reported": raw.pop("reported") - self._cut_off,
             "below_threshold": raw.pop("below_threshold"),
             "unasked": raw.pop("unasked"),
             "events_lost": raw.pop("events_lost"),
@@ -228,7 +234,8 @@ class Tracer:
         self._stamps = struct.Struct(f"={stamps.elements}Q")
         self._stamps_at = stamps.offset
         self._outcome_at = loader.btf.struct("icmp_rtt_event").fields["outcome"].offset
-        self._open = loader.btf.enum("icmp_rtt_outcome")["OUTCOME_OPEN"]
+        outcomes = loader.btf.enum("icmp_rtt_outcome")
+        self._open, self._complete = outcomes["OUTCOME_OPEN"], outcomes["OUTCOME_COMPLETE"]
         self._counter_names = [
             name.partition("_")[2].lower()
             for name in loader.btf.enum("icmp_rtt_counter")
@@ -245,8 +252,15 @@ class Tracer:
         now_ns = time.monotonic_ns()
         return [self._unanswered.checked(record, now_ns) for record in records]
 
-    def _sweep(self, oldest_ns: int = 0, last_time: bool = False) -> int:
-        return self._loader.sweep(self._loaded, oldest_ns, last_time)
+    def _completed_after(self, end_ns: int, record: bytes) -> bool:
+        """Whether a reply that arrived later than ``end_ns`` has ended it."""
+        if record[self._outcome_at] != self._complete:
+            return False
+        last_ns: int = max(self._stamps.unpack_from(record, self._stamps_at))
+        return last_ns > end_ns
+
+    def _sweep(self, oldest_ns: int = 0, last_time: bool = False, ending: bool = False) -> int:
+        return self._loader.sweep(self._loaded, oldest_ns, last_time, ending)
 
     def _count_misses(self) -> int | None:
         """Probe runs that the kernel left out; None where it does not tell of those of kprobes."""

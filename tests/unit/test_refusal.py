@@ -114,7 +114,7 @@ class Host:
 @pytest.fixture
 def found(monkeypatch):
     """The survey of such a kernel."""
-    facts = KernelFacts(True, FUNCTIONS, True, True, True, True, {})
+    facts = KernelFacts(True, FUNCTIONS, True, True, True, True, {}, {})
     monkeypatch.setattr(surveying, "read_facts", lambda *_: facts)
     monkeypatch.setattr(surveying, "lockdown", lambda: "none")
 

@@ -26,6 +26,6 @@ def test_timeout_beyond_the_uptime(monkeypatch, uptime_ns, timeout_ns, oldest_ns
     tracing = tracer.Tracer(Options(timeout_ns=timeout_ns), print)
     tracing._ring = SimpleNamespace(poll=lambda timeout_ms: [], consume=list)
     tracing._object = object()
-    tracing._loader = SimpleNamespace(sweep=lambda obj, oldest, last: swept.append(oldest))
+    tracing._loader = SimpleNamespace(sweep=lambda obj, oldest, *_: swept.append(oldest))
     assert tracing.poll(0) == []
     assert swept == [oldest_ns]
