@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from icmp_rtt import stages
+from icmp_rtt import netns, stages
 from icmp_rtt.errors import IcmpRttError, LibbpfError
 from icmp_rtt.kernel.facts import lockdown
 from icmp_rtt.kernel.libbpf import Libbpf
@@ -27,6 +27,8 @@ def check(options: Options) -> tuple[list[str], bool]:
     """The lines to print, and whether there is a plan."""
     lines = [f"kernel: {os.uname().release} ({os.uname().machine})", *_host()]
     try:
+        if options.netns is not None:
+            netns.inode_of(netns.path_of(options.netns))
         check_privileges()
         lib = Libbpf(options.libbpf, options.verbose)
         loader = Loader(lib, object_path(options.object), options.btf)

@@ -18,7 +18,7 @@ from icmp_rtt.stdout import Stdout
 from icmp_rtt.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from icmp_rtt.options import Options
     from icmp_rtt.tracer import Tracer
@@ -75,7 +75,7 @@ def _run(words: list[str], signals: Signals, make_tracer: MakeTracer | None) -> 
         if request.options.verbose:
             from icmp_rtt.about import provenance
 
-            stdout.write(provenance(request.options.object))
+            _write_lines(stdout, provenance(request.options.object).splitlines())
         return 0
     if request.action == "check":
         return _check(request.options, stdout)
@@ -93,9 +93,16 @@ def _check(options: Options, stdout: Stdout) -> int:
     from icmp_rtt.check import check
 
     lines, ok = check(options)
-    for line in lines:
-        stdout.write(f"{line}\n")
+    _write_lines(stdout, lines)
     return 0 if ok else 1
+
+
+def _write_lines(stdout: Stdout, lines: Iterable[str]) -> None:
+    """Paths and what the kernel or libbpf said may have anything in them."""
+    from icmp_rtt.report.escape import printable_text
+
+    for line in lines:
+        stdout.write(f"{printable_text(line)}\n")
 
 
 def _program() -> str:

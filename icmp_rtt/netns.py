@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import os
 import socket
 import threading
@@ -14,6 +16,7 @@ __all__ = ("CLONE_NEWNET", "CLONE_NEWUSER", "device_index", "inode_of", "path_of
 
 CLONE_NEWNET = 0x40000000
 CLONE_NEWUSER = 0x10000000
+_NS_GET_NSTYPE = 0xB703
 _OWN = "/proc/thread-self/ns/net"
 
 
@@ -31,19 +34,21 @@ def inode_of(path: str | None = None) -> int:
 
     Raises:
         OptionError: there is no such namespace.
+        RequirementError: it is out of reach for this process.
     """
+    if path is None:
+        return os.stat(_OWN).st_ino
+    fd = _open(path)
     try:
-        status = os.stat(path or _OWN)
-    except OSError as error:
-        raise OptionError(
-            f"no network namespace at {path}: {(error.strerror or '').lower()};"
-            " give a name of 'ip netns list', a pid, or a path such as /proc/PID/ns/net"
-        ) from error
-    if path is not None and status.st_dev != os.stat(_OWN).st_dev:
+        if fcntl.ioctl(fd, _NS_GET_NSTYPE) != CLONE_NEWNET:
+            raise OSError(errno.ENOTTY, "not a network namespace")
+        return os.fstat(fd).st_ino
+    except OSError as error:  # a file that is no namespace knows no such request
         raise OptionError(
             f"{path} is not a network namespace; 'ip netns list' names those there are"
-        )
-    return status.st_ino
+        ) from error
+    finally:
+        os.close(fd)
 
 
 def device_index(name: str, path: str | None = None) -> int:
@@ -60,7 +65,7 @@ def device_index(name: str, path: str | None = None) -> int:
             if path is not None:
                 _enter(path)
             result.append(socket.if_nametoindex(name))
-        except (OSError, RequirementError) as error:
+        except (OSError, OptionError, RequirementError) as error:
             result.append(error)
 
     if path is None:
@@ -71,7 +76,7 @@ def device_index(name: str, path: str | None = None) -> int:
         thread.join()
     if isinstance(result[0], int):
         return result[0]
-    if isinstance(result[0], RequirementError):
+    if isinstance(result[0], (OptionError, RequirementError)):
         raise result[0]
     where = f" in the network namespace {path}" if path else ""
     raise OptionError(f"no interface {name}{where}; 'ip link' lists those there are")
@@ -87,7 +92,7 @@ def unshare(flags: int) -> None:
 
 def _enter(path: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = _open(path)
     try:
         if libc.setns(ctypes.c_int(fd), ctypes.c_int(CLONE_NEWNET)):
             raise RequirementError(
@@ -96,3 +101,19 @@ def _enter(path: str) -> None:
             )
     finally:
         os.close(fd)
+
+
+def _open(path: str) -> int:
+    """A descriptor of the namespace of file ``path``; errors as those of ``inode_of``."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except PermissionError as error:
+        raise RequirementError(
+            f"cannot look at the network namespace {path}: {(error.strerror or '').lower()};"
+            " run as root, or for the PID of another user with CAP_SYS_PTRACE"
+        ) from error
+    except OSError as error:
+        raise OptionError(
+            f"no network namespace at {path}: {(error.strerror or '').lower()};"
+            " give a name of 'ip netns list', a pid, or a path such as /proc/PID/ns/net"
+        ) from error

@@ -74,8 +74,8 @@ def test_stopped_reader_is_not_waited_for_after_a_signal(monkeypatch, openable):
     monkeypatch.setattr(stdout, "_GRACE_NS", 100_000_000)
     signals = SimpleNamespace(number=None)
     with piped():
-        threading.Timer(0.1, lambda: setattr(signals, "number", signal.SIGINT)).start()
         begin = time.monotonic()
+        threading.Timer(0.1, lambda: setattr(signals, "number", signal.SIGINT)).start()
         with pytest.raises(StdoutError) as caught:
             Stdout(signals).write("x" * 1_000_000)
         assert 0.2 <= time.monotonic() - begin < 5

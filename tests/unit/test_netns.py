@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Namespaces by their files: which are, which are not, and which are out of reach."""
+
+import os
+
+import pytest
+
+from icmp_rtt import check as checking
+from icmp_rtt import netns
+from icmp_rtt.check import check
+from icmp_rtt.cli import main
+from icmp_rtt.errors import OptionError, RequirementError
+from icmp_rtt.options import Options
+
+
+def test_own_namespace():
+    """By whatever path, it is the same."""
+    assert netns.inode_of("/proc/self/ns/net") == netns.inode_of()
+    assert netns.inode_of(netns.path_of(str(os.getpid()))) == netns.inode_of()
+
+
+@pytest.mark.parametrize("path", ["/proc/self/ns/uts", "/proc/self/ns/mnt", "/etc/passwd", "/"])
+def test_what_is_no_network_namespace(path):
+    """Other namespaces lie on the same file system: the kernel is asked which kind it is."""
+    with pytest.raises(OptionError, match=f"^{path} is not a network namespace; "):
+        netns.inode_of(path)
+
+
+def test_no_such_namespace():
+    """It is told where it was looked for."""
+    with pytest.raises(OptionError, match="no network namespace at /run/netns/nosuch: no such"):
+        netns.inode_of(netns.path_of("nosuch"))
+
+
+def test_out_of_reach(monkeypatch):
+    """That of another user's process takes a capability: a lack, and no bad usage."""
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(netns.os, "open", refuse)
+    with pytest.raises(RequirementError, match="permission denied; run as root, .*CAP_SYS_PTRACE"):
+        netns.inode_of("/proc/1/ns/net")
+
+
+def test_check_looks_at_the_namespace(monkeypatch):
+    """One that is not there is a problem before anything else is."""
+    monkeypatch.setattr(checking, "check_privileges", lambda: pytest.fail("too late"))
+    lines, usable = check(Options(netns="nosuch"))
+    assert not usable
+    assert any("no network namespace at /run/netns/nosuch" in line for line in lines)
+
+
+@pytest.mark.parametrize("words", [["check", "--netns", "a\x1b[2Jb"]])
+def test_check_prints_nothing_a_terminal_obeys(capsys, words):
+    """What it was given is escaped."""
+    assert main(words) == 1
+    out = capsys.readouterr().out
+    assert r"a\x1b[2Jb" in out and "\x1b" not in out
