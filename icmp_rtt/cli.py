@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from icmp_rtt.errors import IcmpRttError
+from icmp_rtt.errors import IcmpRttError, shortage
 from icmp_rtt.signals import Signals
 from icmp_rtt.stdout import Stdout
 from icmp_rtt.version import VERSION
@@ -53,13 +53,24 @@ def main(argv: Sequence[str] | None = None, make_tracer: MakeTracer | None = Non
         return error.exit_status
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except Exception as error:  # ours to explain, not the user's to read
-        _say(f"internal error: {type(error).__name__}: {error}; --verbose shows where")
-        if verbose:
-            import traceback
-
-            _say_more(traceback.format_exc())
+    except OSError as error:
+        remedy = shortage(error.errno)
+        if remedy is None:
+            return _internal(error, verbose)
+        _say(f"{(error.strerror or str(error)).lower()}: {remedy}")
         return 1
+    except Exception as error:  # ours to explain, not the user's to read
+        return _internal(error, verbose)
+
+
+def _internal(error: Exception, verbose: bool) -> int:
+    """Tell of a defect; the exit status."""
+    _say(f"internal error: {type(error).__name__}: {error}; --verbose shows where")
+    if verbose:
+        import traceback
+
+        _say_more(traceback.format_exc())
+    return 1
 
 
 def _run(words: list[str], signals: Signals, make_tracer: MakeTracer | None) -> int:

@@ -41,7 +41,13 @@ class Refused(Exception):
 
 
 def object_path(given: str | None) -> str:
-    """The BPF object to use: the one given, else the one that came with this package."""
+    """The BPF object to use: the one given, else the one that came with this package.
+
+    Raises:
+        ObjectError: it is not there.
+    """
+    if given is not None and not os.path.exists(given):
+        raise ObjectError(f"no BPF object {given}: give --object another file, or leave it out")
     return given or carried_path(carried_object())
 
 
@@ -51,10 +57,18 @@ def carried_object() -> str:
 
 
 def carried_path(name: str) -> str:
-    """Where a carried BPF object can be read."""
+    """Where a carried BPF object can be read.
+
+    Raises:
+        ObjectError: this package came without it.
+    """
     path = carried.on_disk(name)
-    data = None if os.path.exists(path) else carried.read(name)  # the package is an archive
-    return path if data is None else carried.in_memory(name, data)
+    if os.path.exists(path):
+        return path
+    data = carried.read(name)  # the package is an archive
+    if data is None:
+        raise ObjectError(f"no BPF object {path}: run 'make' in the checkout, or use a package")
+    return carried.in_memory(name, data)
 
 
 def words(packed: bytes) -> tuple[int, ...]:
@@ -160,7 +174,7 @@ class Loader:
     def _size_maps(
         self, obj: Object, config: Mapping[str, int | tuple[int, ...]], buckets: int
     ) -> None:
-        cpus, stacks = _possible_cpus(), bool(config["stacks"])
+        cpus, stacks = self.lib.possible_cpus(), bool(config["stacks"])
         sessions = buckets * self.btf.struct("bucket").fields["word"].elements
         before = self.btf.struct("slot").fields["event"].offset
         obj.maps["sessions"].set_value_size(before + self.record_size(stacks))
@@ -213,10 +227,3 @@ def _culprit(log: str, programs: Iterable[str]) -> str | None:
     found = [(log.rfind(f"'{name}'"), name) for name in programs]
     at, name = max(found, default=(-1, ""))
     return name if at >= 0 else None
-
-
-def _possible_cpus() -> int:
-    """One more than the greatest number that a CPU of this machine can have."""
-    with open("/sys/devices/system/cpu/possible", encoding="ascii") as file:
-        last = file.read().strip().replace(",", "-").split("-")[-1]
-    return int(last) + 1

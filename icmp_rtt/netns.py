@@ -37,7 +37,12 @@ def inode_of(path: str | None = None) -> int:
         RequirementError: it is out of reach for this process.
     """
     if path is None:
-        return os.stat(_OWN).st_ino
+        try:
+            return os.stat(_OWN).st_ino
+        except OSError as error:
+            raise RequirementError(
+                f"cannot look at {_OWN}: {(error.strerror or '').lower()}: mount /proc"
+            ) from error
     fd = _open(path)
     try:
         if fcntl.ioctl(fd, _NS_GET_NSTYPE) != CLONE_NEWNET:

@@ -59,10 +59,18 @@ def loopback(families: Iterable[int]) -> Iterator[Loopback]:
     """A child process with a network namespace of its own.
 
     Raises:
-        RequirementError: no namespace can be made here.
+        RequirementError: no process, or no namespace, can be made here.
     """
     to_child, from_child = os.pipe(), os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        for descriptor in (*to_child, *from_child):
+            os.close(descriptor)
+        raise RequirementError(
+            f"no process for the self-test: {(error.strerror or '').lower()}: raise the limit of"
+            " processes (ulimit -u), or leave the test out with --no-self-test"
+        ) from error
     if pid == 0:
         _child(to_child, from_child, tuple(families))
     os.close(to_child[0])

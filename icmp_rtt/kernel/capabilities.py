@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import os
 
+from icmp_rtt.errors import RequirementError
+
 __all__ = ("BPF", "KILL", "PERFMON", "SYS_ADMIN", "forgo_new", "held", "keep")
 
 KILL, SYS_ADMIN, PERFMON, BPF = 5, 21, 38, 39
@@ -18,9 +20,16 @@ _U32 = ctypes.c_uint32
 
 
 def held() -> frozenset[int]:
-    """Numbers of the effective capabilities."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-        bits = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff"))
+    """Numbers of the effective capabilities.
+
+    Raises:
+        RequirementError: /proc does not tell.
+    """
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            bits = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff"))
+    except (OSError, StopIteration) as error:
+        raise RequirementError("cannot read /proc/self/status: mount /proc") from error
     return frozenset(number for number in range(bits.bit_length()) if bits >> number & 1)
 
 

@@ -233,8 +233,17 @@ class Libbpf:
         raise LibbpfError(f"{name}({about})" if about else name, code, self.log.text())
 
     def possible_cpus(self) -> int:
-        """Number of CPUs that this kernel may ever have."""
-        return self.call("libbpf_num_possible_cpus")
+        """Number of CPUs that this kernel may ever have.
+
+        Raises:
+            RequirementError: /sys does not tell.
+        """
+        try:
+            return self.call("libbpf_num_possible_cpus")
+        except LibbpfError as error:
+            raise RequirementError(
+                "the number of CPUs is not to be had: mount /sys", error.log
+            ) from error
 
 
 class Handle:

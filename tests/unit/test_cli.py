@@ -186,6 +186,18 @@ def test_internal_error(command):
     assert "Traceback (most recent call last)" in err
 
 
+def test_shortage(command):
+    """Too few of something is no defect, and can be helped."""
+    error = OSError(24, "Too many open files")
+    assert command(tracer=FakeTracer(fails=error)) == (
+        1,
+        "",
+        "icmp-rtt: too many open files: raise the limit of open files (ulimit -n)\n",
+    )
+    err = command(tracer=FakeTracer(fails=OSError(5, "Input/output error")))[2]
+    assert err.startswith("icmp-rtt: internal error: OSError: ")
+
+
 def test_interrupt_at_any_time(command):
     """An interrupt is no defect."""
     assert command(tracer=FakeTracer(fails=KeyboardInterrupt())) == (130, "", "")

@@ -76,6 +76,19 @@ def test_no_namespace(answers, monkeypatch):
         pass
 
 
+def test_no_process(answers, monkeypatch):
+    """Nor is a process that can't be had an internal error; nothing is left open."""
+
+    def refuse():
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(selftest.os, "fork", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(RequirementError, match="ulimit -u.*--no-self-test"), loopback((4,)):
+        pass
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 @pytest.mark.parametrize(("code", "said"), [(None, None), (errno.EAFNOSUPPORT, "no IPv6")])
 def test_without_a_self_test(monkeypatch, code, said):
     """Whether a socket can be made is known without a namespace."""
