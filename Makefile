@@ -92,7 +92,7 @@ wheel: build $(VENV)/dev ## build/wheel/*.whl
 
 install: wheel ## install below PREFIX (/usr/local); DESTDIR is honoured
 	rm -rf $(DESTDIR)$(PREFIX)/lib/icmp-rtt
-	$(VPYTHON) -m pip install --quiet --constraint $(REQUIREMENTS) \
+	$(VPYTHON) -m pip install --quiet --no-index --find-links $(VENV)/wheels \
 		--target $(DESTDIR)$(PREFIX)/lib/icmp-rtt build/wheel/*.whl
 	rm -rf $(DESTDIR)$(PREFIX)/lib/icmp-rtt/bin
 	install -d $(DESTDIR)$(PREFIX)/bin
