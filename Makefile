@@ -81,7 +81,9 @@ dist: ## tar archive, zipapp, wheel and Debian package, in dist; installs what i
 	$(MAKE) --no-print-directory build $(VENV)/dev
 	tests/dist/all $(CURDIR)/$(VPYTHON)
 
-btf: build ## minimal BTF of the running kernel, BTF=FILE's or KERNEL=SUITE's, in dist
+btf: ## minimal BTF of the running kernel, BTF=FILE's or KERNEL=SUITE's, in dist
+	tests/tools/install-deps build btf $(if $(filter-out all,$(KERNEL)),vm)
+	$(MAKE) --no-print-directory build
 	tests/dist/btf $(if $(filter-out all,$(KERNEL)),--suite $(KERNEL),$(BTF))
 
 ## Installing
