@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from icmp_rtt.command import Command
-    from icmp_rtt.model import Echo
     from icmp_rtt.options import Options
+    from icmp_rtt.report.jsonl import JsonLines
+    from icmp_rtt.report.text import TextReport
     from icmp_rtt.signals import Signals
     from icmp_rtt.tracer import Tracer
 
@@ -96,7 +97,7 @@ class _Reports:
         self._reordered = 0
         self._surplus = 0  # complete echoes that came after the last one asked for
         self._json = options.format == "json"
-        self._render = self._begin(tracer, options)
+        self._renderer = self._begin(tracer, options)
 
     @property
     def full(self) -> bool:
@@ -105,7 +106,11 @@ class _Reports:
 
     def take(self, records: Sequence[bytes]) -> None:
         """Report what ``records`` hold."""
-        decode, render = self._decode, self._render
+        if not records:
+            return
+        # The wall clock may be set, and is disciplined, in the course of a run.
+        self._renderer.clock_offset_ns = _clock_offset_ns()
+        decode, render = self._decode, self._renderer.echo
         for begin in range(0, len(records), _BATCH):
             reports = []
             for record in records[begin : begin + _BATCH]:
@@ -136,24 +141,28 @@ class _Reports:
 
             self._write(summary_text(counters, self._reported))
 
-    def _begin(self, tracer: Tracer, options: Options) -> Callable[[Echo], str]:
+    def _begin(self, tracer: Tracer, options: Options) -> JsonLines | TextReport:
         """Write what the run is made of, and choose the renderer."""
 
         def drop_reason(number: int) -> str | None:
             return tracer.drop_reasons.get(number)  # read from kernel BTF when first asked for
 
-        # An event is stamped in CLOCK_MONOTONIC, and shown in wall clock time.
-        offset_ns = time.time_ns() - time.monotonic_ns()
+        offset_ns = _clock_offset_ns()
         if self._json:
             from icmp_rtt.report.jsonl import JsonLines, start_line
 
             self._write(start_line(tracer.start, options))
-            return JsonLines(tracer.symbols, drop_reason, offset_ns).echo
+            return JsonLines(tracer.symbols, drop_reason, offset_ns)
         from icmp_rtt.report.start import start_text
         from icmp_rtt.report.text import TextReport
 
         self._write(start_text(tracer.start, options))
-        return TextReport(tracer.symbols, drop_reason, offset_ns, options.timeout_ns).echo
+        return TextReport(tracer.symbols, drop_reason, offset_ns, options.timeout_ns)
+
+
+def _clock_offset_ns() -> int:
+    """Wall clock minus CLOCK_MONOTONIC, in which an event is stamped."""
+    return time.time_ns() - time.monotonic_ns()
 
 
 class _Watch:

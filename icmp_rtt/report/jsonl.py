@@ -46,13 +46,13 @@ class JsonLines:
     ) -> None:
         self._symbols = symbols
         self._drop_reason = drop_reason
-        self._clock_offset_ns = clock_offset_ns
+        self.clock_offset_ns = clock_offset_ns
         # Packets of a kind come by the same ways, again and again.
         self._stack = lru_cache(maxsize=512)(self._encode_stack)
 
     def echo(self, echo: Echo) -> str:
         """The line of one echo, line feed included."""
-        when = _utc(echo.stamps[0].ts_ns + self._clock_offset_ns)
+        when = _utc(echo.stamps[0].ts_ns + self.clock_offset_ns)
         if echo.outcome in (DUPLICATE, LATE):
             return _reply_line(echo, when)
         stages = ", ".join(

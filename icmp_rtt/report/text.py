@@ -35,6 +35,9 @@ class TextReport:
         drop_reason: names a number of enum skb_drop_reason, or returns None.
         clock_offset_ns: wall clock minus CLOCK_MONOTONIC.
         timeout_ns: how long a reply was waited for.
+
+    Attributes:
+        clock_offset_ns: as above; to be set anew when the wall clock was.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class TextReport:
     ) -> None:
         self._symbols = symbols
         self._drop_reason = drop_reason
-        self._clock_offset_ns = clock_offset_ns
+        self.clock_offset_ns = clock_offset_ns
         self._timeout_ns = timeout_ns
         # Packets of a kind come by the same ways, again and again.
         self._stack_lines = lru_cache(maxsize=512)(self._name_frames)
@@ -68,14 +71,14 @@ class TextReport:
 
     def _reply(self, echo: Echo) -> str:
         """One line on a further reply to a reported echo."""
-        when = _local_time(echo.first_ts_ns + self._clock_offset_ns)
+        when = _local_time(echo.first_ts_ns + self.clock_offset_ns)
         ends = f"from {_address(echo.remote)} to {_address(echo.local)}"
         return f"\nNote: {when}: {echo.outcome} reply {ends} (ID: {echo.id}, Seq: {echo.seq})\n"
 
     def _head(self, echo: Echo) -> list[str]:
         local, remote = _address(echo.local), _address(echo.remote)
         source, target = (local, remote) if echo.direction == TX else (remote, local)
-        when = _local_time(echo.first_ts_ns + self._clock_offset_ns)
+        when = _local_time(echo.first_ts_ns + self.clock_offset_ns)
         lines = [
             f"=== ICMP RTT Trace: {when} ({_direction_title(echo.direction)}) ===",
             f"Session: {source} -> {target} (ID: {echo.id}, Seq: {echo.seq})",

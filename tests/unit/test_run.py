@@ -71,6 +71,21 @@ def test_json(run):
     assert seconds > 0
 
 
+def test_wall_clock_is_set_during_a_run(run, monkeypatch):
+    """Reports after that are in the new time, to the second."""
+    real, ahead_ns = time.time_ns, [0]
+    monkeypatch.setattr(time, "time_ns", lambda: real() + ahead_ns[0])
+
+    def set_clock():
+        ahead_ns[0] = 3600 * 1_000_000_000
+        return [ECHO]
+
+    _, out, _ = run(FakeTracer([[ECHO], set_clock, kill()]), "--format", "json")
+    first, second = [line["time"] for line in json_lines(out) if line["type"] == "echo"]
+    seconds = [time.mktime(time.strptime(at[:19], "%Y-%m-%dT%H:%M:%S")) for at in (first, second)]
+    assert 3599 <= seconds[1] - seconds[0] <= 3601
+
+
 def test_nothing_reported(run):
     """A run without a report says why, by its counters."""
     tracer = FakeTracer([kill()], counters={"requests": 0, "other_address": 46})
