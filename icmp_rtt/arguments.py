@@ -31,7 +31,13 @@ examples:
   %(prog)s --src-ip 192.168.1.10 --direction rx --format json
   %(prog)s check
 
-exit status: 0 fine, 2 bad usage, 1 anything else; that of the COMMAND, if any"""
+-- COMMAND ... is run once every probe is attached; the run ends when it has
+ended and its replies are in, or are overdue. At the end of --duration and
+--count it gets SIGINT, and two seconds later SIGTERM.
+
+exit status: 0 fine, 2 bad usage, 1 anything else, 130 interrupted twice. With
+COMMAND, that of the command: 126 if it cannot be run, 127 if it is not there,
+128 + N if signal N ended it, or came before it was started."""
 
 
 class Request(NamedTuple):

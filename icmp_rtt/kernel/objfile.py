@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ("ObjectFile", "Symbol", "read_file")
 
-_MAX_OBJECT = 4 << 20  # bytes; ours is below 1 MiB
+_MAX_OBJECT = 4 << 20  # bytes; ours is below 2 MiB
 _MAX_NAME = 255
 _IDENT = b"\x7fELF"
 _HEADER_SIZE, _SECTION_SIZE, _SYMBOL_SIZE = 64, 64, 24  # of 64-bit ELF
