@@ -27,7 +27,7 @@ _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM = 1, 2, 3, 4, 5, 6
 _TYPEDEF, _VOLATILE, _CONST, _RESTRICT = 8, 9, 10, 11
 _FUNC, _FUNC_PROTO, _VAR, _DATASEC, _DECL_TAG, _TYPE_TAG, _ENUM64 = 12, 13, 14, 15, 17, 18, 19
 _TRANSPARENT = frozenset((_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG))
-_NAMED = frozenset((_STRUCT, _ENUM, _DATASEC, _ENUM64))
+_NAMED = frozenset((_STRUCT, _ENUM, _ENUM64))
 
 # What follows the 12 bytes that every type begins with: fixed, then per member.
 _TRAILER = dict.fromkeys(range(1, 20), (0, 0))
@@ -99,24 +99,6 @@ class Btf:
             sign = 1 << (63 if wide else 31)
             values[self._string(name_off)] = value - 2 * (value & sign) if entry.flag else value
         return values
-
-    def datasec(self, name: str) -> dict[str, int]:
-        """Variables of a section, such as ``.rodata``, with their sizes in bytes.
-
-        Where in the section they lie is not in the BTF of an object that was
-        not linked; the symbol table has it.
-
-        Raises:
-            ObjectError: it is not there.
-        """
-        sizes = {}
-        entry = self._type(self._find(_DATASEC, "section", name))
-        for type_id, _, size in self._members(entry, _TRIPLE):
-            variable = self._type(type_id)
-            if variable.kind != _VAR:
-                raise ObjectError(f"damaged BTF: type {type_id} in {name} is no variable")
-            sizes[variable.name] = size
-        return sizes
 
     def _index(self) -> None:
         """Note where each type begins, and what the named ones are called."""

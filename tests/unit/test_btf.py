@@ -90,19 +90,6 @@ def test_enumerators_are_told_with_their_values():
     assert btf.enum("wide_signed") == {"LOW": -(1 << 40), "ONE": 1}
 
 
-def test_variables_of_a_section_are_told_with_their_sizes():
-    """A DATASEC gives sizes; one that holds something else than variables is damaged."""
-    w = Writer()
-    u32 = w.integer("u32", 4)
-    config = w.add(VAR, "config", u32, struct.pack("<I", 1))
-    w.add(DATASEC, ".rodata", 0, struct.pack("<III", config, 0, 4), 1)
-    w.add(DATASEC, ".bad", 0, struct.pack("<III", u32, 0, 4), 1)
-    btf = Btf(w.bytes())
-    assert btf.datasec(".rodata") == {"config": 4}
-    with pytest.raises(ObjectError, match=r"type 1 in \.bad is no variable"):
-        btf.datasec(".bad")
-
-
 def test_every_kind_is_passed_over():
     """What follows a type of any kind is found."""
     w = Writer()
@@ -126,7 +113,6 @@ def test_what_is_not_there_is_named():
     for look_up, what in (
         (btf.struct, "struct nosuch"),
         (btf.enum, "enum nosuch"),
-        (btf.datasec, "section nosuch"),
     ):
         with pytest.raises(ObjectError, match=f"no {what} in the BTF"):
             look_up("nosuch")
