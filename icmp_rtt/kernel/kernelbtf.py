@@ -90,6 +90,8 @@ def _load_own(lib: Libbpf) -> int:
     try:
         return lib.call("btf__load_vmlinux_btf")
     except LibbpfError as error:
+        if not os.path.isdir("/sys/kernel"):
+            raise RequirementError("kernel BTF is in /sys: mount /sys", error.log) from error
         raise RequirementError(
             "this kernel has no BTF: it takes one built with CONFIG_DEBUG_INFO_BTF=y, "
             "or a BTF file of this kernel with --btf FILE",
