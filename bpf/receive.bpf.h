@@ -99,9 +99,10 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 static __always_inline void refuse_direction(struct cpu_state *cpu, __u64 skb, const int family,
 					     const struct packet *packet)
 {
-	bool matches = packet->kind == PACKET_REQUEST && started &&
+	bool matches = packet->kind == PACKET_REQUEST &&
 		       in_prefix(packet->daddr, config.local, config.local_mask, family) &&
-		       in_prefix(packet->saddr, config.remote, config.remote_mask, family);
+		       in_prefix(packet->saddr, config.remote, config.remote_mask, family) &&
+		       started;
 
 	if (config.rx_open != HOOK_RECV) {
 		cpu->refused_matches = matches;

@@ -91,8 +91,7 @@ static __always_inline __u32 hash_of(__u8 family, const struct echo_key *key)
 	const __u32 odd = 0x9E3779B1;
 	__u32 hash = (key->netns ^ key->direction) * odd ^ key->id;
 
-	hash = (hash ^ hash >> 16) * odd ^ key->local;
-	hash = (hash ^ hash >> 16) * odd ^ key->remote;
+	hash = (hash ^ hash >> 16) * odd ^ key->local ^ key->remote * 5;
 	if (family == FAMILY_IPV6) {
 		for (int i = 0; i < 3; i++)
 			hash = (hash ^ hash >> 16) * odd ^ key->local_rest[i] * 3 ^

@@ -254,7 +254,6 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 	struct cpu_state *cpu;
 	struct packet packet;
 	struct echo_key key;
-	bool above = true; /* a sender that passes the hooks above this one */
 	__u16 protocol;
 	__u32 number;
 	__u8 family;
@@ -264,14 +263,14 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 	if (!sk)
 		return;
 	protocol = GET(typed, sk, sk_protocol);
-	if (protocol != IPPROTO_ICMP && protocol != IPPROTO_ICMPV6) {
-		above = false;
-		if (protocol != IPPROTO_RAW && GET(typed, sk, __sk_common.skc_family) != AF_PACKET)
+	if (protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6) {
+		if (was_passed_over((__u64)skb, (__u64)sk))
 			return;
-	}
-	/* What is marked at this address may be another packet, of a socket that was here. */
-	if (above && was_passed_over((__u64)skb, (__u64)sk))
+	} else if (protocol != IPPROTO_RAW &&
+		   GET(typed, sk, __sk_common.skc_family) != AF_PACKET) {
+		/* Those two pass no hook above: a mark would be of a socket that was here before. */
 		return;
+	}
 	cpu = this_cpu();
 	if (!cpu)
 		return;
