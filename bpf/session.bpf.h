@@ -53,16 +53,27 @@ static __always_inline void account(struct cpu_state *cpu, struct slot *slot, __
 #define WAKEUP_BYTES (256 * 1024)
 #define ASKED_EACH 16 /* reports of a CPU */
 
+/* Where the buffer was written to when the reader was last woken. */
+static __u64 woken_at;
+
 /*
  * The reader looks into the buffer ten times a second; waking it for each
- * record would cost more than all the hooks of an echo together.
+ * record would cost more than all the hooks of an echo together. Nor is one
+ * that lags woken again before as much has been written anew: to a virtual
+ * machine the interrupt that wakes it is a way out to its host.
  */
 static __always_inline __u64 wakeup(const struct cpu_state *cpu)
 {
-	if (cpu->counters.value[COUNTER_REPORTED] % ASKED_EACH)
+	__u64 written;
+
+	if (cpu->counters.value[COUNTER_REPORTED] % ASKED_EACH ||
+	    bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < WAKEUP_BYTES)
 		return BPF_RB_NO_WAKEUP;
-	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < WAKEUP_BYTES ? BPF_RB_NO_WAKEUP :
-									       BPF_RB_FORCE_WAKEUP;
+	written = bpf_ringbuf_query(&events, BPF_RB_PROD_POS);
+	if (written - woken_at < WAKEUP_BYTES)
+		return BPF_RB_NO_WAKEUP;
+	woken_at = written;
+	return BPF_RB_FORCE_WAKEUP;
 }
 
 /*
