@@ -89,7 +89,7 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	__u32 netns;
 	int side;
 
-	if (nothing_awaited())
+	if (nothing_to_end())
 		return;
 	cpu = this_cpu();
 	sk = GET(TYPED_TRACEPOINT, skb, sk);

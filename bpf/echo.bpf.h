@@ -176,6 +176,12 @@ static __always_inline bool self_testing(void)
 	return config.self_test_netns && !started;
 }
 
+/* No echo of ours is under way, and none begins with what arrives. */
+static __always_inline bool nothing_to_end(void)
+{
+	return !tracing(DIRECTION_RX) && !under_way && !self_testing();
+}
+
 /* An echo of the self-test: it shows that the probe fires and is read right, no more. */
 static __always_inline bool is_self_test(__u32 netns, const int probe)
 {

@@ -138,12 +138,12 @@ struct icmp_rtt_config {
 	__u8 drop_reasons;  /* this kernel's kfree_skb tracepoint gives a reason */
 	/* The hook that opens and the hook that closes an echo, by direction:
 	 * the outermost ones that this run's plan covers. */
+	__u8 tx_open; /* of whichever family has it */
 	__u8 rx_open;
 	__u8 tx_close;
 	__u8 rx_close;
 	__u8 atomics;	 /* this kernel can compare and exchange */
 	__u8 typed_task; /* this kernel has bpf_get_current_task_btf */
-	__u8 reserved;
 	__u32 bucket_mask; /* number of buckets of sessions, less one */
 	/* Addresses of the kernel's variables of these names, less _at: both or none. */
 	__u64 page_offset_base_at;

@@ -266,33 +266,8 @@ static __always_inline void parse_after_v4(struct header *header, __u8 version_i
 		parse_icmp(header, (version_ihl & 0xF) * 4, packet, typed);
 }
 
-/* IPv4 through a typed pointer: two loads turn most packets away. */
-static __always_inline void parse_v4_typed(struct header *header, struct packet *packet)
-{
-	const void *at = header_at(header, sizeof(struct iphdr), true);
-	const struct iphdr *ip = bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct iphdr));
-	__u16 fragment;
-
-	packet->kind = PACKET_UNREADABLE;
-	if (!at)
-		return;
-	packet->kind = PACKET_FOREIGN;
-	if (ip->protocol != IPPROTO_ICMP)
-		return;
-	packet->kind = PACKET_OTHER;
-	fragment = bpf_ntohs(ip->frag_off);
-	if (fragment & IP_OFFSET)
-		return;
-	packet->saddr[0] = ip->saddr;
-	packet->daddr[0] = ip->daddr;
-	packet->fragment = !!(fragment & IP_MF);
-	parse_after_v4(header, *(const __u8 *)ip, packet, true);
-}
-
-/* IPv4 by one copy of the IP header and, where it has no options, of ICMP's. */
-static __always_inline void parse_v4_copied(struct header *header, struct packet *packet,
-					    const bool typed)
-{
+/* An IPv4 header without options and the ICMP header behind it. */
+union v4_headers {
 	struct {
 		__u8 version_ihl;
 		__u8 tos;
@@ -309,17 +284,44 @@ static __always_inline void parse_v4_copied(struct header *header, struct packet
 		__sum16 checksum;
 		__be16 echo_id;
 		__be16 echo_sequence;
-	} raw;
+	};
+	struct {
+		__u64 word[3];
+		__u32 last;
+	};
+};
+
+#define V4_HEADERS 28
+
+/* Reads as much of both as it takes to turn a packet away; false: it could not. */
+static __always_inline bool read_v4(const void *at, union v4_headers *raw, const bool typed)
+{
+	const struct icmphdr *icmp;
+
+	if (!typed || !config.typed_headers)
+		return !bpf_probe_read_kernel(raw, V4_HEADERS, at);
+	raw->word[1] = word_at(at + 8);
+	if (raw->protocol != IPPROTO_ICMP)
+		return true;
+	raw->word[0] = word_at(at);
+	raw->word[2] = word_at(at + 16);
+	icmp = bpf_rdonly_cast(at + sizeof(struct iphdr), bpf_core_type_id_kernel(struct icmphdr));
+	raw->last = icmp->un.gateway;
+	return true;
+}
+
+static __always_inline void parse_v4(struct header *header, struct packet *packet,
+				     const bool typed)
+{
 	const void *at = header_at(header, sizeof(struct iphdr), typed);
+	union v4_headers raw;
 	__u16 fragment;
 
 	packet->kind = PACKET_UNREADABLE;
 	if (!at)
 		return;
 	packet->kind = PACKET_FOREIGN;
-	if (bpf_probe_read_kernel(&raw, sizeof(raw), at))
-		return;
-	if (raw.protocol != IPPROTO_ICMP)
+	if (!read_v4(at, &raw, typed) || raw.protocol != IPPROTO_ICMP)
 		return;
 	packet->kind = PACKET_OTHER;
 	fragment = bpf_ntohs(raw.frag_off);
@@ -329,7 +331,7 @@ static __always_inline void parse_v4_copied(struct header *header, struct packet
 	packet->daddr[0] = raw.daddr;
 	packet->fragment = !!(fragment & IP_MF);
 	if ((raw.version_ihl & 0xF) != IPV4_IHL_MIN ||
-	    bytes_at(header, 0, sizeof(raw), typed) != at) {
+	    bytes_at(header, 0, V4_HEADERS, typed) != at) {
 		parse_after_v4(header, raw.version_ihl, packet, typed);
 		return;
 	}
@@ -339,7 +341,7 @@ static __always_inline void parse_v4_copied(struct header *header, struct packet
 	packet->id = bpf_ntohs(raw.echo_id);
 	packet->seq = bpf_ntohs(raw.echo_sequence);
 	packet->kind = kind_of_v4(raw.type);
-	packet->inner = sizeof(raw);
+	packet->inner = V4_HEADERS;
 }
 
 /*
@@ -440,10 +442,8 @@ static __always_inline void parse(struct header *header, struct packet *packet,
 	__builtin_memset(packet, 0, sizeof(*packet));
 	if (header->family == FAMILY_IPV6)
 		parse_v6(header, packet, typed);
-	else if (typed && config.typed_headers)
-		parse_v4_typed(header, packet);
 	else
-		parse_v4_copied(header, packet, typed);
+		parse_v4(header, packet, typed);
 }
 
 #endif

@@ -17,16 +17,25 @@ struct words {
 	__u64 second;
 };
 
-/* Two words of kernel memory, as numbers, with no helper call where that can be done. */
+/*
+ * A word of kernel memory, as a number, with no helper call: behind
+ * config.typed_headers. Any structure will do that begins with an integer of that
+ * length.
+ */
+static __always_inline __u64 word_at(const void *at)
+{
+	const struct timespec64 *cast =
+		bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct timespec64));
+
+	return cast->tv_sec;
+}
+
+/* Two of them, by a helper call where it must be. */
 static __always_inline bool read_words(const void *at, struct words *words)
 {
 	if (config.typed_headers) {
-		/* Any structure will do that begins with two integers of that length. */
-		const struct timespec64 *cast =
-			bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct timespec64));
-
-		words->first = cast->tv_sec;
-		words->second = cast->tv_nsec;
+		words->first = word_at(at);
+		words->second = word_at(at + sizeof(words->first));
 		return true;
 	}
 	return !bpf_probe_read_kernel(words, sizeof(*words), at);

@@ -75,20 +75,44 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 	if (!session)
 		return;
 	/* Of a lower device (vlan, bond): ip_rcv tells whether it is for the one asked for. */
-	if (arrival->stray) {
-		if (arrival->key.direction == DIRECTION_TX && config.tx_close == HOOK_RECV)
-			end_elsewhere(cpu, session, word_of(session, family, key));
+	if (arrival->stray)
 		return;
-	}
 	/* A bridge hands on what its port has received: the last device is whose it is. */
 	if (!session->side[SIDE_RECEIVE].ifindex || session->skb[HOOK_RECV] == arrival->skb)
 		note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
 	adopt(session, arrival, true);
 	arrival->number = slot_of_session(session)->number;
 	arrival->word = word_of(session, family, key);
-	if (arrival->key.direction == DIRECTION_TX && config.tx_close == HOOK_RECV &&
-	    session->ts_ns[HOOK_RECV])
-		complete_session(cpu, session, arrival->word, now);
+}
+
+/* A reply where no hook follows this one: if it is of an echo of ours, that ends here. */
+static __always_inline void on_last_recv(void *ctx, struct cpu_state *cpu, struct sk_buff *skb,
+					 const struct packet *packet, const int probe,
+					 const int family)
+{
+	struct net_device *dev = GET(TYPED_TRACEPOINT, skb, dev);
+	struct icmp_rtt_event *session;
+	struct echo_key key;
+	__u64 now;
+
+	if (!under_way && !self_testing())
+		return;
+	make_key(family, packet, SIDE_RECEIVE, DIRECTION_TX, netns_of_device(dev, TYPED_TRACEPOINT),
+		 &key);
+	if (is_self_test(key.netns, probe) || !addresses_match(family, &key))
+		return;
+	now = bpf_ktime_get_ns();
+	session = find_receive(family, &key, sum_without_type(packet));
+	if (!session)
+		return;
+	if (!device_wanted(dev, TYPED_TRACEPOINT)) {
+		end_elsewhere(cpu, session, word_of(session, family, &key));
+		return;
+	}
+	note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
+	note_task(session, SIDE_RECEIVE);
+	stamp(ctx, cpu, session, HOOK_RECV, probe, (__u64)skb, now);
+	complete_session(cpu, session, word_of(session, family, &key), now);
 }
 
 /*
@@ -151,6 +175,10 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 		refuse_direction(cpu, (__u64)skb, family, &packet);
 		return;
 	}
+	if (config.tx_close == HOOK_RECV && direction == DIRECTION_TX) {
+		on_last_recv(ctx, cpu, skb, &packet, probe, family);
+		return;
+	}
 	now = bpf_ktime_get_ns();
 	arrival = claim_arrival(cpu, (__u64)skb);
 	dev = GET(TYPED_TRACEPOINT, skb, dev);
@@ -180,8 +208,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
  */
 static __always_inline bool nothing_awaited(void)
 {
-	return !tracing(DIRECTION_RX) && config.rx_open != HOOK_RECV && !under_way && !cpus_refusing &&
-	       !self_testing();
+	return nothing_to_end() && config.rx_open != HOOK_RECV && !cpus_refusing;
 }
 
 static __always_inline void on_recv(void *ctx, struct sk_buff *skb, const int probe)

@@ -127,7 +127,8 @@ static __always_inline bool identify(struct cpu_state *cpu, struct sk_buff *skb,
 	parse(&header, packet, typed);
 	if (packet->kind == PACKET_UNREADABLE)
 		count(cpu, COUNTER_UNPARSED);
-	if (packet->kind != PACKET_REQUEST && packet->kind != PACKET_REPLY)
+	if (packet->kind != PACKET_REQUEST &&
+	    (packet->kind != PACKET_REPLY || !tracing(DIRECTION_RX)))
 		return false;
 	make_key(family, packet, SIDE_TRANSMIT, direction_of(packet->kind, SIDE_TRANSMIT), netns,
 		 key);
@@ -264,7 +265,7 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 		return;
 	protocol = GET(typed, sk, sk_protocol);
 	if (protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6) {
-		if (was_passed_over((__u64)skb, (__u64)sk))
+		if (config.tx_open != HOOK_XMIT && was_passed_over((__u64)skb, (__u64)sk))
 			return;
 	} else if (protocol != IPPROTO_RAW &&
 		   GET(typed, sk, __sk_common.skc_family) != AF_PACKET) {
@@ -274,7 +275,8 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 	cpu = this_cpu();
 	if (!cpu)
 		return;
-	if (recall(cpu, (__u64)skb, (__u64)sk, &number, &word)) {
+	if (config.tx_open != HOOK_XMIT &&
+	    recall(cpu, (__u64)skb, (__u64)sk, &number, &word)) {
 		/* The next packet at this address may not have been seen before it comes here. */
 		*(volatile __u64 *)&cpu->transmit[slot_of((__u64)skb)].skb = 0;
 		now = bpf_ktime_get_ns();
@@ -287,8 +289,6 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 		if (!identify(cpu, skb, family, netns_of_device(dev, typed), &packet, &key,
 			      typed) ||
 		    is_self_test(key.netns, probe))
-			return;
-		if (packet.kind == PACKET_REPLY && !tracing(DIRECTION_RX))
 			return;
 		now = bpf_ktime_get_ns();
 		session = open_at_device(cpu, skb, sk, dev, family, key.netns, &packet, &key,

@@ -177,6 +177,7 @@ struct icmphdr {
 			__be16 id;
 			__be16 sequence;
 		} echo;
+		__be32 gateway;
 	} un;
 };
 

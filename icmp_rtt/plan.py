@@ -95,6 +95,11 @@ class Plan(NamedTuple):
         return all(probes for (_, each), probes in self.probes.items() if each == hook)
 
     @property
+    def tx_open(self) -> int:
+        """The first hook on the way out that is covered, be it for one family alone."""
+        return min((hook for (_, hook), probes in self.probes.items() if probes), default=_XMIT)
+
+    @property
     def rx_open(self) -> int:
         """The hook that opens an echo that we answer: where it is known to be for us."""
         return next(hook for hook in (_ICMP_RCV, _RECV) if self.covers(hook))

@@ -127,7 +127,7 @@ def test_tracepoints_alone():
             None,
             None,
         ]
-    assert (plan.rx_open, plan.tx_close, plan.rx_close) == (3, 3, 2)
+    assert (plan.tx_open, plan.rx_open, plan.tx_close, plan.rx_close) == (2, 3, 3, 2)
     assert plan.useful and plan.own and not plan.complete
 
 
@@ -145,7 +145,7 @@ def test_a_kernel_without_btf_has_six_stages_by_kprobe():
 def test_the_ends_of_an_echo_with_all_stages():
     """What we are asked is ours once it is delivered; what we asked ends there."""
     plan = choose("fentry", BOTH, Facts(EVERY))
-    assert (plan.rx_open, plan.tx_close, plan.rx_close) == (5, 5, 2)
+    assert (plan.tx_open, plan.rx_open, plan.tx_close, plan.rx_close) == (0, 5, 5, 2)
 
 
 def test_fentry_with_no_function_is_not_fentry():
