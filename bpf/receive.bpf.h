@@ -109,6 +109,7 @@ static __always_inline void on_last_recv(void *ctx, struct cpu_state *cpu, struc
 		end_elsewhere(cpu, session, word_of(session, family, &key));
 		return;
 	}
+	cpu->delivered = (__u64)skb;
 	note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
 	note_task(session, SIDE_RECEIVE);
 	stamp(ctx, cpu, session, HOOK_RECV, probe, (__u64)skb, now);
@@ -137,6 +138,21 @@ static __always_inline void refuse_direction(struct cpu_state *cpu, __u64 skb, c
 }
 
 /*
+ * Whether an arrival is for none of our addresses, where replies are waited for and
+ * no hook follows this one: told by one load.
+ */
+static __always_inline bool is_for_others(const struct header *header)
+{
+	const void *at;
+
+	if (config.tx_close != HOOK_RECV || tracing(DIRECTION_RX) || !config.typed_headers ||
+	    header->family != FAMILY_IPV4 || self_testing())
+		return false;
+	at = header_at(header, IPV4_HLEN, TYPED_TRACEPOINT);
+	return at && ((__u32)word_at(at + IPV4_DADDR) & config.local_mask[0]) != config.local[0];
+}
+
+/*
  * Arrival. What is stamped here is kept with the skb: which namespace and
  * which device it is for is only known at ip_rcv (macvlan, vlan, bond hand the
  * skb on without coming by here again), whose it is behind NAT at icmp_rcv.
@@ -152,6 +168,8 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	__u32 direction;
 	__u64 now;
 
+	if (is_for_others(&header))
+		return;
 	parse(&header, &packet, TYPED_TRACEPOINT);
 	if (packet.kind == PACKET_FOREIGN)
 		return;

@@ -176,6 +176,15 @@ __noinline int find_tagged(__u32 hash, __u32 number, __u32 way)
 	return 0;
 }
 
+/* Whether the first slot of the bucket has that tag, as that of an echo alone under way has. */
+static __always_inline bool is_first(__u32 hash, __u32 number)
+{
+	struct bucket *bucket = bucket_at(number);
+
+	return bucket && (bucket->word[0] & (SLOT_TAG | SLOT_PHASE)) ==
+				 ((__u64)hash << 32 | SLOT_OPEN);
+}
+
 /* The same in the buckets after the first, where another has the first's place. */
 __noinline int find_beyond(__u32 hash)
 {
@@ -193,7 +202,7 @@ static __always_inline struct slot *find_slot(__u8 family, const struct echo_key
 {
 	__u32 hash = hash_of(family, key);
 	__u32 number = first_bucket(hash);
-	__u32 found = find_tagged(hash, number, 0);
+	__u32 found = is_first(hash, number) ? number * BUCKET_SLOTS + 1 : find_tagged(hash, number, 0);
 	struct slot *slot;
 
 	if (found) {
