@@ -249,9 +249,7 @@ class _Attempt:
 
 def _hooks(plan: Plan) -> dict[str, int]:
     """What of the object's configuration follows from the plan."""
-    return {
-        name: getattr(plan, name) for name in ("tx_open", "rx_open", "tx_close", "rx_close")
-    }
+    return {name: getattr(plan, name) for name in ("tx_open", "rx_open", "tx_close", "rx_close")}
 
 
 def _all_functions(families: tuple[int, ...]) -> set[str]:
