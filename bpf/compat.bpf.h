@@ -63,4 +63,14 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
  */
 #define NOT_A_PAGE 1ULL
 
+/*
+ * 2589726d12a1 ("bpf: introduce bounded loops"), v5.3, takes a jump back only from a
+ * jump: a loop whose last instruction is a call, which the compiler likes to make, is
+ * refused on 5.10 and 6.1, and taken on 6.12. Such a loop is unrolled.
+ *
+ * e67ddd9b1cff ("bpf: Track spilled unbounded scalars"), v6.9: before it a verifier
+ * forgets what it knows of a number of 32 bits that it has seen put on the stack, as
+ * measured on 5.10 and 6.1. What bounds a loop has 64 bits.
+ */
+
 #endif

@@ -174,7 +174,7 @@ static __always_inline __u32 skip_tags(struct sk_buff *skb, __be16 *protocol)
 	const void *tag;
 	__u32 skipped = 0;
 
-	/* Those of 5.10 and 6.1 take no loop whose end is the return of a call. */
+	/* See compat.bpf.h: loops. */
 #pragma unroll
 	for (int tags = 0; tags < 2; tags++) {
 		if (*protocol != bpf_htons(ETH_P_8021Q) && *protocol != bpf_htons(ETH_P_8021AD))

@@ -387,8 +387,7 @@ __noinline int settle_listed(__u32 slot, __u32 probe, __u32 family)
  * A list is walked only when one of ours has arrived on this CPU: once to find
  * them, then each is looked at. What is listed and found is passed on by way of
  * the map: what is read from there is a number to the verifier, like any other.
- * The counters have 64 bits because verifiers before 6.8 forget a spilled one
- * of 32.
+ * The counters have 64 bits for the verifiers of compat.bpf.h.
  */
 static __always_inline void on_ip_list_rcv(void *ctx, struct list_head *list, const int probe,
 					   const int family, const bool typed)
