@@ -9,6 +9,7 @@ from conftest import LOCAL, assert_complete, follow, sh
 
 pytestmark = pytest.mark.guest
 PACKET_SOCKET = f"{sys.executable} {Path(__file__).with_name('packet_socket.py')}"
+SCAPY = f"{sys.executable} {Path(__file__).with_name('scapy_sender.py')}"
 UNPRIVILEGED = "setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs --"
 PING_GROUPS = "sysctl -qw net.ipv4.ping_group_range"
 
@@ -21,8 +22,8 @@ def peer_mac(farm):
 
 def test_senders(farm, peer_mac, backend):
     """Each sender's echoes begin at the first stage that it passes, and are answered by all six."""
-    raw, icmp_socket, hping, nping, packets, bypass, busybox = (
-        f"{farm}.{n}" for n in range(21, 28)
+    raw, icmp_socket, hping, nping, packets, bypass, busybox, scapy = (
+        f"{farm}.{n}" for n in range(21, 29)
     )
     run = follow(
         f"""
@@ -35,11 +36,12 @@ def test_senders(farm, peer_mac, backend):
         nping -q --send-eth -e v0 --dest-mac {peer_mac} --icmp -c 5 --delay 20ms {nping} >/dev/null
         {PACKET_SOCKET} v0 {peer_mac} {LOCAL} {packets} 77 5
         {PACKET_SOCKET} v0 {peer_mac} {LOCAL} {bypass} 78 5 bypass
+        {SCAPY} v0 {peer_mac} {scapy} 79 5
         fping -q -c 1 -i 1 -g {farm}.101 {farm}.200 2>/dev/null""",
         backend,
     )
     assert run.said("5 received") == 2 and run.said("5 packets received") == 1
-    begins = {raw: 0, busybox: 0, icmp_socket: 0, hping: 2, nping: 2, packets: 2}
+    begins = {raw: 0, busybox: 0, icmp_socket: 0, hping: 2, nping: 2, packets: 2, scapy: 2}
     for address, first in begins.items():
         sent = run.of("tx", LOCAL, address)
         assert_complete(sent, 5, range(first, 6))
@@ -51,7 +53,8 @@ def test_senders(farm, peer_mac, backend):
     assert run.of("tx", remote=bypass) == []
     assert run.counters["unmatched_replies"] == 5
     comms = [run.of("tx", LOCAL, address)[0]["request"]["comm"] for address in begins]
-    assert comms == ["ping", "busybox", "ping", "hping3", "nping", Path(sys.executable).name]
+    python = Path(sys.executable).name
+    assert comms == ["ping", "busybox", "ping", "hping3", "nping", python, python]
     fping = [echo for echo in run.of("tx") if echo["request"]["comm"] == "fping"]
     assert {echo["dst"] for echo in fping} == {f"{farm}.{n}" for n in range(101, 201)}
     assert_complete(fping, 100)
