@@ -143,13 +143,15 @@ static __always_inline void refuse_direction(struct cpu_state *cpu, __u64 skb, c
  */
 static __always_inline bool is_for_others(const struct header *header)
 {
+	const struct iphdr *ip;
 	const void *at;
 
 	if (config.tx_close != HOOK_RECV || tracing(DIRECTION_RX) || !config.typed_headers ||
 	    header->family != FAMILY_IPV4 || self_testing())
 		return false;
-	at = header_at(header, IPV4_HLEN, TYPED_TRACEPOINT);
-	return at && ((__u32)word_at(at + IPV4_DADDR) & config.local_mask[0]) != config.local[0];
+	at = header_at(header, sizeof(*ip), TYPED_TRACEPOINT);
+	ip = bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct iphdr));
+	return at && (ip->daddr & config.local_mask[0]) != config.local[0];
 }
 
 /*

@@ -12,8 +12,8 @@
  * claims, opens, takes or frees a slot changes it.
  */
 #define BUCKET_SLOTS 8
-#define BUCKETS_TRIED 4 /* one after the other, where the first are full */
-#define NEIGHBOURS 5 /* bits: so many requests that follow each other have one first bucket */
+#define BUCKETS_TRIED 8 /* one after the other, where the first are full */
+#define NEIGHBOURS 2 /* bits: so many requests that follow each other have one first bucket */
 #define SLOT_FREE 0ULL
 #define SLOT_CLAIMED 1ULL /* not to be found yet */
 #define SLOT_OPEN 2ULL
@@ -135,12 +135,20 @@ static __always_inline __u32 first_bucket(__u32 hash)
 	return hash >> NEIGHBOURS & config.bucket_mask;
 }
 
-/* Those after it: of two keys that share one bucket, hardly any share the next. */
+/*
+ * Those after it. The second is another for each of the echoes that follow each
+ * other, so that those of one sender fill the table to its last slot. The rest differ
+ * for any two keys: of many senders a few in a hundred are refused before the table
+ * is nine tenths full.
+ */
 static __always_inline __u32 further_bucket(__u32 hash, __u32 tried)
 {
-	const __u32 spread = hash * 0x9E3779B1;
+	__u32 spread = (hash ^ hash >> 16) * 0x85EBCA6B;
 
-	return (tried == 1 ? spread >> 15 : tried == 2 ? spread : hash) & config.bucket_mask;
+	if (tried == 1)
+		return hash & config.bucket_mask;
+	spread = (spread ^ spread >> 13) * 0xC2B2AE35;
+	return (spread + tried * (spread >> 16 | 1)) & config.bucket_mask;
 }
 
 /* The compiler is kept from adding before it has tested, which verifiers do not have. */
