@@ -170,16 +170,15 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 		return;
 	arrival = find_arrival(cpu, (__u64)skb);
 	/*
-	 * What was put together may have the skb that an earlier first fragment had. (Of
-	 * any other packet the id may have been translated.)
+	 * The skb may be one that another echo had, and this one arrived in another. If
+	 * none is found, the id has been translated, but for what was put together.
 	 */
-	if (arrival && arrival->fragment &&
-	    (arrival->key.id != key->id || arrival->key.seq != key->seq))
-		arrival = NULL;
-	if (!arrival) {
+	if (!arrival || arrival->key.id != key->id || arrival->key.seq != key->seq) {
 		found = find_arrival_of(number, key->id, key->seq, key->local, key->remote);
 		if (found)
 			arrival = &cpu->arrival[(found - 1) & (TAGS - 1)];
+		else if (arrival && arrival->fragment)
+			arrival = NULL;
 	}
 	if (!arrival && tracing(DIRECTION_RX) && key->direction == DIRECTION_RX)
 		arrival = bpf_map_lookup_elem(&fragments, key);

@@ -197,9 +197,16 @@ static __always_inline void on_icmp_rcv(void *ctx, struct sk_buff *skb, const in
 		count(cpu, COUNTER_UNPARSED);
 	if (packet.kind == PACKET_ERROR)
 		on_error(cpu, &header, &packet, netns_of_device(dev, typed), typed);
-	if ((packet.kind != PACKET_REQUEST && packet.kind != PACKET_REPLY) ||
-	    is_foreign(cpu, skb, family, &packet))
+	if (packet.kind != PACKET_REQUEST && packet.kind != PACKET_REPLY)
 		return;
+	/* Where the other family has no such hook, the echo has begun or ended before this one. */
+	if (config.tx_close == HOOK_RECV && !self_testing())
+		return;
+	if (is_foreign(cpu, skb, family, &packet)) {
+		if (arrival)
+			release_arrival(arrival);
+		return;
+	}
 	make_key(family, &packet, SIDE_RECEIVE, direction_of(packet.kind, SIDE_RECEIVE),
 		 netns_of_device(dev, typed), &key);
 	if (is_self_test(key.netns, probe))

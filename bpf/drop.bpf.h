@@ -19,26 +19,13 @@ static __always_inline __u8 last_hook(const struct icmp_rtt_event *session, int 
 					       HOOK_COUNT;
 }
 
-#define SKB_DST_NOREF 1UL
-#define RTN_LOCAL 2 /* include/uapi/linux/rtnetlink.h; what lies between these is for us */
-#define RTN_MULTICAST 5
-#define RTF_LOCAL 0x80000000
-
 /* Whether the packet is known to be for another host: we are not who would have answered. */
-static __always_inline bool passes_through(struct sk_buff *skb, __u8 family)
+static __always_inline bool passes_through(struct sk_buff *skb, __u8 family,
+					   const struct echo_key *key)
 {
-	unsigned long route = GET(TYPED_TRACEPOINT, skb, _skb_refdst) & ~SKB_DST_NOREF;
-	__u16 type;
-
 	if (pkt_type_of(skb, TYPED_TRACEPOINT) == PACKET_OTHERHOST)
 		return true;
-	if (!route)
-		return false;
-	if (family == FAMILY_IPV4) {
-		type = BPF_CORE_READ((struct rtable *)route, rt_type);
-		return type < RTN_LOCAL || type > RTN_MULTICAST;
-	}
-	return !(BPF_CORE_READ((struct rt6_info *)route, rt6i_flags) & RTF_LOCAL);
+	return !is_multicast(family, key->local) && is_routed_on(skb, family, TYPED_TRACEPOINT);
 }
 
 /*
@@ -61,7 +48,7 @@ static __always_inline struct icmp_rtt_event *open_dropped(struct cpu_state *cpu
 		arrival = bpf_map_lookup_elem(&fragments, key);
 	if (!arrival || !arrival->recv_ns || !same_echo(&arrival->key, key))
 		return NULL;
-	if (passes_through(skb, family))
+	if (passes_through(skb, family, key))
 		return NULL;
 	session = open_session(cpu, family, key, bpf_ktime_get_ns());
 	if (!session)
@@ -70,6 +57,14 @@ static __always_inline struct icmp_rtt_event *open_dropped(struct cpu_state *cpu
 	if (dev)
 		note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
 	return session;
+}
+
+/* What a packet socket (tcpdump's) had no room for was a clone of a packet that has left. */
+static __always_inline bool is_observers_copy(const struct icmp_rtt_event *session,
+					      struct sk_buff *skb, const struct sock *sk)
+{
+	return session->ts_ns[HOOK_XMIT] && session->skb[HOOK_XMIT] != (__u64)skb && !sk &&
+	       BPF_CORE_READ_BITFIELD_PROBED(skb, cloned);
 }
 
 /*
@@ -125,7 +120,7 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 		if (!session && tracing(DIRECTION_RX) && packet.kind == PACKET_REQUEST)
 			session = open_dropped(cpu, skb, family, &key);
 	}
-	if (!session)
+	if (!session || (side == SIDE_TRANSMIT && is_observers_copy(session, skb, sk)))
 		return;
 	if (side == SIDE_RECEIVE)
 		adopt_arrival(cpu, session, skb, &key,

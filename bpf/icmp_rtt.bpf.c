@@ -31,6 +31,7 @@ const enum icmp_rtt_probe *layout_of_probe __attribute__((used)) = NULL;
 
 #include "pages.bpf.h"
 #include "packet.bpf.h"
+#include "route.bpf.h"
 #include "cpu.bpf.h"
 #include "slots.bpf.h"
 #include "past.bpf.h"

@@ -37,6 +37,8 @@ static __always_inline struct icmp_rtt_event *open_receive(struct cpu_state *cpu
 		return NULL;
 	if (!many && family == FAMILY_IPV4)
 		many = pkt_type_of(skb, typed) == PACKET_BROADCAST;
+	if (!many && config.rx_open != HOOK_RECV)
+		many = is_for_many(skb, family, typed);
 	exact = *key;
 	if (many) {
 		many_answered = true;
@@ -92,9 +94,15 @@ static __always_inline void on_last_recv(void *ctx, struct cpu_state *cpu, struc
 {
 	struct net_device *dev = GET(TYPED_TRACEPOINT, skb, dev);
 	struct icmp_rtt_event *session;
+	struct arrival *arrival;
 	struct echo_key key;
 	__u64 now;
 
+	if (tracing(DIRECTION_RX)) {
+		arrival = find_arrival(cpu, (__u64)skb);
+		if (arrival) /* of an earlier packet */
+			release_arrival(arrival);
+	}
 	if (!under_way && !self_testing())
 		return;
 	make_key(family, packet, SIDE_RECEIVE, DIRECTION_TX, netns_of_device(dev, TYPED_TRACEPOINT),

@@ -10,12 +10,14 @@
 #define SOCK_BROADCAST_BIT 6 /* enum sock_flags, SOCK_BROADCAST; include/net/sock.h */
 
 /*
- * A request that a socket sends: opens its session. A socket that may
- * broadcast, or a multicast address, is answered by others than it asked.
+ * A request that a socket sends: opens its session. A broadcast or multicast address
+ * is answered by others than it asked. That a socket may broadcast says little: some
+ * libraries let all of theirs.
  */
 static __always_inline struct icmp_rtt_event *open_transmit(struct cpu_state *cpu, __u8 family,
 							     struct echo_key *key,
 							     const struct packet *packet,
+							     struct sk_buff *skb,
 							     struct sock *sk, __u64 now,
 							     const bool typed)
 {
@@ -25,8 +27,9 @@ static __always_inline struct icmp_rtt_event *open_transmit(struct cpu_state *cp
 
 	if (!request_wanted(cpu, family, key) || !tracing(DIRECTION_TX))
 		return NULL;
-	if (!many && sk)
-		many = GET(typed, sk, __sk_common.skc_flags) >> SOCK_BROADCAST_BIT & 1;
+	if (!many && sk && family == FAMILY_IPV4)
+		many = GET(typed, sk, __sk_common.skc_flags) >> SOCK_BROADCAST_BIT & 1 &&
+		       sent_to_all(skb, typed);
 	exact = *key;
 	if (many) {
 		many_asked = true;
@@ -75,7 +78,7 @@ static __always_inline void on_send(void *ctx, struct sk_buff *skb, struct sock 
 		return;
 	now = bpf_ktime_get_ns();
 	if (packet.kind == PACKET_REQUEST)
-		session = open_transmit(cpu, family, &key, &packet, sk, now, typed);
+		session = open_transmit(cpu, family, &key, &packet, skb, sk, now, typed);
 	else if (many_answered || addresses_match(family, &key))
 		session = find_echo(family, &key);
 	if (!session) {
@@ -200,7 +203,7 @@ open_at_device(struct cpu_state *cpu, struct sk_buff *skb, struct sock *sk,
 	if (session && session->skb[HOOK_XMIT] == (__u64)skb &&
 	    session->side[SIDE_TRANSMIT].ifindex != (__u32)GET(typed, dev, ifindex))
 		return session;
-	session = open_transmit(cpu, family, key, packet, sk, now, typed);
+	session = open_transmit(cpu, family, key, packet, skb, sk, now, typed);
 	if (session)
 		note_task(session, SIDE_TRANSMIT);
 	return session;

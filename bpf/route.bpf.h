@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the route that the kernel has chosen for a packet says about it: whether it is
+ * for us, and whether several hosts may answer it.
+ */
+#ifndef ROUTE_BPF_H
+#define ROUTE_BPF_H
+
+#define SKB_DST_NOREF 1UL
+#define RTN_LOCAL 2 /* include/uapi/linux/rtnetlink.h; what lies between these is for us */
+#define RTN_BROADCAST 3
+#define RTN_MULTICAST 5
+#define RTF_LOCAL 0x80000000 /* include/uapi/linux/ipv6_route.h */
+#define RTF_ANYCAST 0x00100000
+
+/* Zero: none was chosen yet, or it has been let go. */
+static __always_inline unsigned long route_of(struct sk_buff *skb, const bool typed)
+{
+	return GET(typed, skb, _skb_refdst) & ~SKB_DST_NOREF;
+}
+
+static __always_inline __u16 type_of_v4(unsigned long route)
+{
+	return BPF_CORE_READ((struct rtable *)route, rt_type);
+}
+
+static __always_inline __u32 flags_of_v6(unsigned long route)
+{
+	return BPF_CORE_READ((struct rt6_info *)route, rt6i_flags);
+}
+
+/*
+ * Whether a packet that we send is a broadcast. The device may have let its route go
+ * (IFF_XMIT_DST_RELEASE); then the frame tells.
+ */
+static __always_inline bool sent_to_all(struct sk_buff *skb, const bool typed)
+{
+	unsigned long route = route_of(skb, typed);
+	__u8 first;
+
+	if (route)
+		return type_of_v4(route) == RTN_BROADCAST;
+	return !bpf_probe_read_kernel(&first, sizeof(first), GET(typed, skb, data)) && first & 1;
+}
+
+/* Whether a packet was delivered to us by an address that others have, too. */
+static __always_inline bool is_for_many(struct sk_buff *skb, __u8 family, const bool typed)
+{
+	unsigned long route = route_of(skb, typed);
+
+	if (!route)
+		return false;
+	return family == FAMILY_IPV4 ? type_of_v4(route) == RTN_BROADCAST :
+				       !!(flags_of_v6(route) & RTF_ANYCAST);
+}
+
+/* Whether a packet is known to be for another host. */
+static __always_inline bool is_routed_on(struct sk_buff *skb, __u8 family, const bool typed)
+{
+	unsigned long route = route_of(skb, typed);
+	__u16 type;
+
+	if (!route)
+		return false;
+	if (family == FAMILY_IPV6)
+		return !(flags_of_v6(route) & (RTF_LOCAL | RTF_ANYCAST));
+	type = type_of_v4(route);
+	return type < RTN_LOCAL || type > RTN_MULTICAST;
+}
+
+#endif
