@@ -67,13 +67,12 @@ struct cpu_state {
 	__u64 listed; /* the skb of a receive list that is looked at */
 	__u64 found_count;
 	__u64 found[LISTED_MAX]; /* of a receive list, slots of those that are ours */
-	struct transmit_tag transmit[TAGS];
 	struct arrival arrival[TAGS];
 };
 
 /*
  * Key: CPU number (as many entries as there are possible CPUs, set by the
- * reader); value: struct cpu_state. Tags and arrivals are overwritten, or marked
+ * reader); value: struct cpu_state. Arrivals are overwritten, or marked
  * as done with; never deleted.
  */
 struct {
@@ -93,6 +92,14 @@ static __u64 cpus_pending;
 static __u64 cpus_refusing;
 
 #define PASSED_OVER 1024
+#define TRANSMIT_TAGS 1024
+
+/*
+ * What is on its way out, by skb. Shared by all CPUs: one that waits for its
+ * neighbour's address is sent by whichever receives that. One that was overwritten is
+ * looked at again.
+ */
+static struct transmit_tag transmit_tags[TRANSMIT_TAGS];
 
 /*
  * ICMP packets that aren't ours, by skb: mark_of(skb, sk). Shared by all CPUs;
@@ -152,31 +159,46 @@ static __always_inline bool was_passed_over(__u64 skb, __u64 sk)
 	return *mark_slot(skb) == mark_of(skb, sk);
 }
 
-/* A softirq may use the same tag between any two lines: skb goes first and comes last. */
-static __always_inline void tag(struct cpu_state *cpu, __u64 skb, __u64 sk, __u32 number,
-				__u64 word)
+static __always_inline struct transmit_tag *tag_of(__u64 skb)
 {
-	struct transmit_tag *tag = &cpu->transmit[slot_of(skb)];
+	return &transmit_tags[low_half(skb) >> 8 & (TRANSMIT_TAGS - 1)];
+}
+
+/*
+ * A softirq, or another CPU, may use the same tag between any two lines: skb goes
+ * first and comes last.
+ */
+static __always_inline void tag(__u64 skb, __u64 sk, __u32 number, __u64 word)
+{
+	struct transmit_tag *tag = tag_of(skb);
 
 	*(volatile __u64 *)&tag->skb = 0;
+	barrier();
 	tag->sk = sk;
 	tag->number = number;
 	tag->word = word;
+	barrier();
 	*(volatile __u64 *)&tag->skb = skb;
 	*mark_slot(skb) = 0;
 }
 
-/* Whether an skb was tagged; where its session is, unless a softirq came between. */
-static __always_inline bool recall(const struct cpu_state *cpu, __u64 skb, __u64 sk,
-				   __u32 *number, __u64 *word)
+/* Whether an skb was tagged; where its session is, unless another came between. */
+static __always_inline bool recall(__u64 skb, __u64 sk, __u32 *number, __u64 *word)
 {
-	const struct transmit_tag *tag = &cpu->transmit[slot_of(skb)];
+	const struct transmit_tag *tag = tag_of(skb);
 
 	if (*(volatile __u64 *)&tag->skb != skb || tag->sk != sk)
 		return false;
 	*number = tag->number;
 	*word = tag->word;
+	barrier();
 	return *(volatile __u64 *)&tag->skb == skb;
+}
+
+/* The next packet at this address may not have been seen before it leaves. */
+static __always_inline void forget(__u64 skb)
+{
+	*(volatile __u64 *)&tag_of(skb)->skb = 0;
 }
 
 /* -------------------------------------------------------------- receive */

@@ -88,7 +88,7 @@ static __always_inline void on_send(void *ctx, struct sk_buff *skb, struct sock 
 	note_task(session, SIDE_TRANSMIT);
 	stamp(ctx, cpu, session, HOOK_SEND, probe, (__u64)skb, now);
 	slot = slot_of_session(session);
-	tag(cpu, (__u64)skb, (__u64)sk, slot->number,
+	tag((__u64)skb, (__u64)sk, slot->number,
 	    packet.kind == PACKET_REQUEST ? slot->word : word_of(session, family, &key));
 }
 
@@ -163,7 +163,7 @@ static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct 
 	cpu = this_cpu();
 	if (!cpu)
 		return;
-	known = recall(cpu, (__u64)skb, (__u64)sk, &number, &word);
+	known = recall((__u64)skb, (__u64)sk, &number, &word);
 	if (!known && (!identify(cpu, skb, family, netns_of_socket(sk, typed), &packet, &key,
 				 typed) ||
 		       is_self_test(key.netns, probe) || !addresses_match(family, &key)))
@@ -174,7 +174,7 @@ static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct 
 	if (!session || session->ts_ns[HOOK_XMIT])
 		return;
 	if (!known)
-		tag(cpu, (__u64)skb, (__u64)sk, slot_of_session(session)->number,
+		tag((__u64)skb, (__u64)sk, slot_of_session(session)->number,
 		    word_of(session, family, &key));
 	if (!session->side[SIDE_TRANSMIT].pid && !session->side[SIDE_TRANSMIT].comm[0])
 		note_task(session, SIDE_TRANSMIT);
@@ -279,9 +279,8 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 	if (!cpu)
 		return;
 	if (config.tx_open != HOOK_XMIT &&
-	    recall(cpu, (__u64)skb, (__u64)sk, &number, &word)) {
-		/* The next packet at this address may not have been seen before it comes here. */
-		*(volatile __u64 *)&cpu->transmit[slot_of((__u64)skb)].skb = 0;
+	    recall((__u64)skb, (__u64)sk, &number, &word)) {
+		forget((__u64)skb);
 		now = bpf_ktime_get_ns();
 		session = session_at(number, word);
 	} else {
