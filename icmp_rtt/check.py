@@ -11,7 +11,7 @@ from icmp_rtt.errors import IcmpRttError, LibbpfError
 from icmp_rtt.kernel.facts import lockdown
 from icmp_rtt.kernel.libbpf import Libbpf
 from icmp_rtt.kernel.symbols import Symbols
-from icmp_rtt.loader import Loader, object_path
+from icmp_rtt.loader import Loader, open_loader
 from icmp_rtt.privileges import check_privileges
 from icmp_rtt.refusal import refused_everything
 from icmp_rtt.survey import survey
@@ -31,7 +31,7 @@ def check(options: Options) -> tuple[list[str], bool]:
             netns.inode_of(netns.path_of(options.netns))
         check_privileges()
         lib = Libbpf(options.libbpf, options.verbose)
-        loader = Loader(lib, object_path(options.object), options.btf)
+        loader = open_loader(lib, options.object, options.btf)
         found = survey(options, loader, Symbols(), {"directions": _tx(loader), "stacks": 0})
         found.object.close()
     except IcmpRttError as error:

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from icmp_rtt.kernel.libbpf import Libbpf
     from icmp_rtt.kernel.maps import Map
 
-__all__ = ("Loader", "Refused", "carried_object", "carried_path", "object_path", "words")
+__all__ = (
+    "Loader",
+    "Refused",
+    "carried_object",
+    "carried_path",
+    "object_path",
+    "open_loader",
+    "words",
+)
 
 _SWEEP = "sweep"  # the program that ends sessions which no packet ends; run, never attached
 
@@ -76,6 +84,21 @@ def words(packed: bytes) -> tuple[int, ...]:
     return struct.unpack("=4I", packed.ljust(16, b"\0"))
 
 
+def open_loader(lib: Libbpf, given: str | None, btf_path: str | None) -> Loader:
+    """The loader of the object to use: the one given, else the one that came with this package.
+
+    Raises:
+        ObjectError: it is not there, or not one of this tool's.
+    """
+    path = object_path(given)
+    try:
+        return Loader(lib, path, btf_path)
+    except ObjectError as error:
+        where = "" if path in str(error) else f"{path}: "
+        remedy = "give --object another file, or leave it out" if given else "reinstall"
+        raise ObjectError(f"{where}{error}; {remedy}", error.detail) from error
+
+
 class Loader:
     """Makes loaded objects out of one object file.
 
@@ -92,7 +115,7 @@ class Loader:
         self._sweep_context = struct.Struct(self.btf.struct("sweep").format().format)
         self._sweep_step = self.btf.enum("sweep_step")["SWEEP_SLOTS"]
         if "stack_bytes" not in self._event.fields:
-            raise ObjectError(f"{path}: struct icmp_rtt_event has no member stack_bytes; reinstall")
+            raise ObjectError(f"{path}: struct icmp_rtt_event has no member stack_bytes")
 
     def record_size(self, stacks: bool) -> int:
         """Bytes of a record, and of what is recorded of a session."""

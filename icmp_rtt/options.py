@@ -103,6 +103,8 @@ def validate(options: Options, local: Place | None, remote: Place | None) -> Opt
         raise OptionError(
             "--only-incomplete leaves nothing for --latency-ms to choose from; give one of them"
         )
+    if options.command and not options.command[0]:
+        raise OptionError("COMMAND is empty; give a program after --, or leave both out")
     return options._replace(
         local=local and local.network,
         remote=remote and remote.network,
@@ -119,6 +121,7 @@ def parse_place(option: str, text: str) -> Place:
     """
     address, percent, zone = text.partition("%")
     try:
+        _refuse_mask(address)
         network = ip_network(address)
     except ValueError:
         raise _not_a_place(option, text) from None
@@ -216,6 +219,7 @@ def _parse_ns(option: str, text: str, unit_ns: int, wanted: str) -> int:
 
 def _not_a_place(option: str, text: str) -> OptionError:
     try:
+        _refuse_mask(text)
         suggested = ip_network(text, strict=False)
     except ValueError:
         return OptionError(
@@ -227,6 +231,13 @@ def _not_a_place(option: str, text: str) -> OptionError:
         f"{option}: {text} has bits set behind its prefix length;"
         f" give {suggested} for the prefix or {ip_address(address)} for the address"
     )
+
+
+def _refuse_mask(text: str) -> None:
+    """Raise ValueError for 10.0.0.0/255.0.0.0 and 10.0.0.0/0.0.0.255, which Python takes, too."""
+    _, slash, length = text.partition("/")
+    if slash and not length.isdigit():
+        raise ValueError
 
 
 def _has_any(text: str, chars: str) -> bool:

@@ -19,7 +19,7 @@ from icmp_rtt.errors import LibbpfError
 from icmp_rtt.kernel.libbpf import Libbpf
 from icmp_rtt.kernel.ringbuf import RingBuffer
 from icmp_rtt.kernel.symbols import Symbols
-from icmp_rtt.loader import Loader, object_path, words
+from icmp_rtt.loader import Loader, open_loader, words
 from icmp_rtt.model import PlannedProbe, Start
 from icmp_rtt.privileges import check_privileges, give_up_privileges
 from icmp_rtt.refusal import refused_everything
@@ -164,9 +164,8 @@ class Tracer:
     def _begin(self) -> None:
         options = self._options
         check_privileges()
-        loader = Loader(
-            Libbpf(options.libbpf, options.verbose), object_path(options.object), options.btf
-        )
+        lib = Libbpf(options.libbpf, options.verbose)
+        loader = open_loader(lib, options.object, options.btf)
         self._loader = loader
         self._where = self._namespace()
         self._survey = survey(options, loader, self.symbols, self._config(loader))

@@ -102,7 +102,7 @@ def _load_own(lib: Libbpf) -> int:
 def _load_file(lib: Libbpf, path: str) -> int:
     elf = _is_elf(path)
     if not elf:
-        _check(path, read_file(path, "BTF file", _MAX_BTF))
+        _check(path, _read(path, _MAX_BTF))
     try:
         address = lib.call("btf__parse", os.fsencode(path), None, about=path)
     except LibbpfError as error:
@@ -130,11 +130,20 @@ def _check(path: str, data: bytes) -> None:
         raise ObjectError(f"{path}: {error}: {_REMEDY}") from error
 
 
+def _read(path: str, limit: int, count: int = -1) -> bytes:
+    try:
+        return read_file(path, "BTF file", limit, count)
+    except ObjectError as error:
+        raise ObjectError(f"{error}: {_REMEDY}") from error
+
+
 def _is_elf(path: str) -> bool:
     """Whether it is an ELF file, of this machine at that."""
-    start = read_file(path, "BTF file", _MAX_FILE, 20)
+    start = _read(path, _MAX_FILE, 20)
     if start[:4] != b"\x7fELF":
         return False
+    if len(start) < 20:
+        raise ObjectError(f"{path}: truncated: {len(start)} bytes: {_REMEDY}")
     machine, own = start[18:20], read_file("/proc/self/exe", "program", _MAX_FILE, 20)[18:20]
     if machine != own:
         raise ObjectError(

@@ -88,6 +88,8 @@ def test_signals_end_cleanly(veth, number):
         (("--count", "0"), 2, "count"),
         (("--object", "/dev/null"), 1, "/dev/null"),
         (("--object", "/bin/true"), 1, "BPF"),
+        (("--object", "/bin/true"), 1, "; give --object another file, or leave it out"),
+        (("--btf", "/dev/null"), 1, "not a regular file: a BTF file is expected: --btf takes"),
         (("--btf", "/nonexistent"), 1, "/nonexistent"),
         (("--libbpf", "/nonexistent.so"), 1, "libbpf"),
     ],

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Echoes under the eyes of others: tcpdump, a firewall with conntrack, tc and XDP programs."""
 
+import socket
 import subprocess
 from contextlib import contextmanager
 
@@ -8,6 +9,7 @@ import pytest
 from conftest import LOCAL, PEER, assert_complete, follow, sh
 
 pytestmark = [pytest.mark.guest, pytest.mark.extended]
+ETH_P_ALL = 3
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,21 @@ def tcpdump(device):
             assert process.poll() is None
         yield process
         process.kill()
+
+
+def test_an_observer_that_does_not_keep_up(veth, backend):
+    """What a packet socket has no room for is not what became of a request: that left, unanswered."""
+    mac = sh("ip netns exec irtpeer cat /sys/class/net/v1/address").strip()
+    nobody = PEER.rpartition(".")[0] + ".99"
+    sh(f"ip neighbour replace {nobody} lladdr {mac} dev {veth} nud permanent")
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as observer:
+        observer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # as little as there can be
+        observer.bind((veth, ETH_P_ALL))
+        run = follow(f"ping -q -c 20 -i 0.02 -W 1 {nobody} || true", backend)
+    echoes = run.of("tx", LOCAL, nobody)
+    assert len(echoes) == 20
+    assert {echo["reason"] for echo in echoes} == {"no reply"}, echoes[-1]
+    assert run.counters["drops"] == 0
 
 
 def test_observers(xdp, tc_programs, conntrack):

@@ -51,6 +51,24 @@ print("all answered")
 """
 
 
+# Arguments: the two whom a socket asks that may broadcast, as all of some libraries
+# may, with the same message; the first answers late.
+ALIKE = """
+import socket, struct, sys
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+raw.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+raw.settimeout(30)
+for seq in range(1, 6):
+    request = struct.pack(">BBHHH", 8, 0, 0xFFFF - 0x0807 - seq, 7, seq)
+    for address in sys.argv[1:]:
+        raw.sendto(request, (address, 0))
+    for _ in sys.argv[1:]:
+        while raw.recv(100)[20] != 0:
+            pass
+print("all answered")
+"""
+
+
 @pytest.fixture(scope="module")
 def here():
     """This namespace, as --netns takes it."""
@@ -139,6 +157,32 @@ def test_answer_leaves_elsewhere(reply_by_another_way, veth, backend):
 
 
 @pytest.fixture
+def late_and_soon(farm):
+    """Two addresses of the peer, of which the first answers DELAY_NS later."""
+    late, soon = f"{farm}.31", f"{farm}.32"
+    tc = "tc -n irtpeer"
+    sh(f"{tc} qdisc add dev v1 root handle 1: prio")
+    sh(f"{tc} qdisc add dev v1 parent 1:3 netem delay {DELAY_NS // 1_000_000}ms")
+    sh(f"{tc} filter add dev v1 parent 1: protocol ip u32 match ip src {late} flowid 1:3")
+    yield late, soon
+    sh(f"{tc} qdisc delete dev v1 root")
+
+
+def test_a_socket_that_may_broadcast(late_and_soon, backend):
+    """That it may is no sign that it does: two hosts asked alike have an echo each."""
+    late, soon = late_and_soon
+    alike = (sys.executable, "-c", ALIKE, late, soon)
+    run = trace(*LEAN, "--src-ip", LOCAL, "--backend", backend, "--", *alike)
+    assert run.status == 0 and run.said("all answered") == 1
+    assert_identities(run)
+    for address in (late, soon):
+        assert_complete(run.of("tx", LOCAL, address), 5)
+    assert all(echo["rtt_ns"] >= DELAY_NS for echo in run.of("tx", LOCAL, late))
+    assert all(echo["rtt_ns"] < DELAY_NS for echo in run.of("tx", LOCAL, soon))
+    assert run.counters["duplicate_replies"] == run.counters["incomplete"] == 0
+
+
+@pytest.fixture
 def promiscuous(bridge):
     """The bridge's device takes whatever passes it."""
     sh(f"ip link set {bridge} promisc on")
@@ -208,7 +252,8 @@ def test_after_what_was_passed_over(farm, backend):
         done"""
     run = run_script(script, "--src-ip", LOCAL, "--dst-ip", PEER, "--backend", backend)
     assert run.said("50 received") == rounds
-    assert run.said(f"{sent} packets transmitted, {sent} packets received") == rounds
+    # On a slow machine hping3 ends before it has read the last reply; the kernel has had it.
+    assert run.said(f"{sent} packets transmitted") == rounds
     c = run.counters
     assert (c["requests"], c["complete"], c["refused"]) == (rounds * sent, rounds * sent, 0), c
     assert_complete(run.echoes, rounds * sent, range(2, 6))

@@ -37,6 +37,8 @@ def test_places(text, network, zone):
         ("10.0.0.1/33", "neither"),
         ("1.2.3.4 ", "neither"),
         ("010.0.0.1", "neither"),
+        ("10.0.0.0/255.0.0.0", "neither"),
+        ("10.0.0.0/0.0.0.255", "neither"),
         ("10.0.0.5/8", "give 10.0.0.0/8 for the prefix or 10.0.0.5 for the address"),
         ("2001:db8::1/64", "give 2001:db8::/64 for the prefix or 2001:db8::1 for the address"),
         ("0.0.0.0", "leave --src-ip out, or give 0.0.0.0/0"),
@@ -184,6 +186,12 @@ def test_threshold_without_complete_echoes():
     """A threshold has no meaning where complete echoes are not asked for."""
     with pytest.raises(OptionError, match="give one of them"):
         validate(Options(only_incomplete=True, latency_ns=1), None, None)
+
+
+def test_command_without_a_name():
+    """A COMMAND has to be something that can be run at all."""
+    with pytest.raises(OptionError, match="COMMAND is empty; give a program"):
+        validate(Options(command=("", "x")), None, None)
 
 
 def test_options_do_not_change():

@@ -155,7 +155,7 @@ def test_check_tells_the_verifiers_words(found, monkeypatch, verbose):
     """With --verbose, where a back end is left and where none is; the verdict stays last."""
     monkeypatch.setattr(checking, "check_privileges", lambda: None)
     monkeypatch.setattr(checking, "Libbpf", lambda *_: None)
-    monkeypatch.setattr(checking, "Loader", lambda *_: Host())
+    monkeypatch.setattr(checking, "open_loader", lambda *_: Host())
     kinds = ("fentry", "fexit", "kprobe", "kretprobe", "tp_btf")
     for refused, ok in ((kinds[:2], True), (kinds, False)):
         refuses = dict.fromkeys(refused, errno.EPERM)
