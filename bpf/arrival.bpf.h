@@ -13,7 +13,7 @@ struct arrival_stacks {
 };
 
 /*
- * Stacks of arrivals, until their session is found. Key: CPU * TAGS + slot of
+ * Stacks of arrivals, until their session is found. Key: CPU * ARRIVALS + slot of
  * the arrival (one entry when stacks are off). Overwritten, never deleted.
  */
 struct {
@@ -37,7 +37,7 @@ struct {
 
 static __always_inline struct arrival_stacks *stacks_of_arrival(const struct arrival *arrival)
 {
-	__u32 key = arrival->cpu * TAGS + arrival->slot;
+	__u32 key = arrival->cpu * ARRIVALS + arrival->slot;
 
 	return bpf_map_lookup_elem(&arrival_stacks, &key);
 }
@@ -60,7 +60,7 @@ static __always_inline bool still_kept(const struct arrival *arrival)
 	__u32 key = arrival->cpu;
 	const struct cpu_state *cpu = bpf_map_lookup_elem(&cpus, &key);
 
-	return cpu && cpu->arrival[arrival->slot & (TAGS - 1)].since_ns == arrival->since_ns;
+	return cpu && cpu->arrival[arrival->slot & (ARRIVALS - 1)].since_ns == arrival->since_ns;
 }
 
 static __always_inline void move_stack(struct icmp_rtt_event *session,
@@ -142,7 +142,7 @@ __noinline int find_arrival_of(__u32 number, __u16 id, __u16 seq, __u32 local, _
 
 	if (!cpu)
 		return 0;
-	for (int i = 0; i < TAGS; i++) {
+	for (int i = 0; i < ARRIVALS; i++) {
 		struct arrival *arrival = &cpu->arrival[i];
 
 		if (arrival->skb && arrival->ip_rcv_ns && same_echo(&arrival->key, &key))
@@ -176,7 +176,7 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 	if (!arrival || arrival->key.id != key->id || arrival->key.seq != key->seq) {
 		found = find_arrival_of(number, key->id, key->seq, key->local, key->remote);
 		if (found)
-			arrival = &cpu->arrival[(found - 1) & (TAGS - 1)];
+			arrival = &cpu->arrival[(found - 1) & (ARRIVALS - 1)];
 		else if (arrival && arrival->fragment)
 			arrival = NULL;
 	}

@@ -6,7 +6,7 @@
 #ifndef CPU_BPF_H
 #define CPU_BPF_H
 
-#define TAGS 64
+#define ARRIVALS 64
 #define WAYS 4 /* arrivals that may share a slot: a list holds skbs of several slabs */
 #define LISTED_MAX 16 /* of ours in one receive list */
 /* A recognised arrival that hasn't come by ip_rcv after so many others was
@@ -67,7 +67,7 @@ struct cpu_state {
 	__u64 listed; /* the skb of a receive list that is looked at */
 	__u64 found_count;
 	__u64 found[LISTED_MAX]; /* of a receive list, slots of those that are ours */
-	struct arrival arrival[TAGS];
+	struct arrival arrival[ARRIVALS];
 };
 
 /*
@@ -132,9 +132,10 @@ static __always_inline __u32 low_half(__u64 pointer)
 	return low;
 }
 
-static __always_inline __u32 slot_of(__u64 skb)
+/* Where an skb belongs in a table of so many places, a power of two. */
+static __always_inline __u32 place_of(__u64 skb, __u32 places)
 {
-	return low_half(skb) >> 8 & (TAGS - 1);
+	return low_half(skb) >> 8 & (places - 1);
 }
 
 /* ------------------------------------------------------------- transmit */
@@ -146,7 +147,7 @@ static __always_inline __u64 mark_of(__u64 skb, __u64 sk)
 
 static __always_inline __u64 *mark_slot(__u64 skb)
 {
-	return &passed_over[low_half(skb) >> 8 & (PASSED_OVER - 1)];
+	return &passed_over[place_of(skb, PASSED_OVER)];
 }
 
 static __always_inline void pass_over(__u64 skb, __u64 sk)
@@ -161,7 +162,7 @@ static __always_inline bool was_passed_over(__u64 skb, __u64 sk)
 
 static __always_inline struct transmit_tag *tag_of(__u64 skb)
 {
-	return &transmit_tags[low_half(skb) >> 8 & (TRANSMIT_TAGS - 1)];
+	return &transmit_tags[place_of(skb, TRANSMIT_TAGS)];
 }
 
 /*
@@ -205,14 +206,14 @@ static __always_inline void forget(__u64 skb)
 
 static __always_inline __u32 first_way(__u64 skb)
 {
-	return slot_of(skb) % (TAGS / WAYS) * WAYS;
+	return place_of(skb, ARRIVALS / WAYS) * WAYS;
 }
 
 /* Of several ways the verifier knows no more than that it is one: it goes through the rest once. */
 static __always_inline struct arrival *arrival_at(struct cpu_state *cpu, __u32 way)
 {
 	barrier_var(way);
-	return &cpu->arrival[way & (TAGS - 1)];
+	return &cpu->arrival[way & (ARRIVALS - 1)];
 }
 
 /* What is kept of an skb that was recognised on arrival; NULL for another one. */

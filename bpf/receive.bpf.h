@@ -153,13 +153,17 @@ static __always_inline bool is_for_others(const struct header *header)
 {
 	const struct iphdr *ip;
 	const void *at;
+	__u32 daddr;
 
 	if (config.tx_close != HOOK_RECV || tracing(DIRECTION_RX) || !config.typed_headers ||
 	    header->family != FAMILY_IPV4 || self_testing())
 		return false;
 	at = header_at(header, sizeof(*ip), TYPED_TRACEPOINT);
 	ip = bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct iphdr));
-	return at && (ip->daddr & config.local_mask[0]) != config.local[0];
+	if (!at)
+		return false;
+	daddr = ip->daddr;
+	return !in_prefix(&daddr, config.local, config.local_mask, FAMILY_IPV4);
 }
 
 /*
@@ -387,7 +391,7 @@ __noinline int settle_listed(__u32 slot, __u32 probe, __u32 family)
 
 	if (!cpu)
 		return 0;
-	arrival = &cpu->arrival[slot & (TAGS - 1)];
+	arrival = &cpu->arrival[slot & (ARRIVALS - 1)];
 	skb = (struct sk_buff *)arrival->skb;
 	settle_arrival(skb, arrival, probe, family, false);
 	return 0;
@@ -425,7 +429,7 @@ static __always_inline void on_ip_list_rcv(void *ctx, struct list_head *list, co
 		count(cpu, COUNTER_LIST_TRUNCATED);
 	expect_fewer(cpu, found, cpu->strays + i - found);
 	for (i = 0; i < LISTED_MAX && i < cpu->found_count; i++) {
-		arrival = &cpu->arrival[cpu->found[i] & (TAGS - 1)];
+		arrival = &cpu->arrival[cpu->found[i] & (ARRIVALS - 1)];
 		reach_ip_rcv(ctx, arrival, probe);
 		settle_listed(cpu->found[i], probe, family);
 	}

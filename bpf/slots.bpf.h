@@ -165,6 +165,12 @@ static __always_inline struct slot *slot_of_session(struct icmp_rtt_event *sessi
 	return (void *)session - __builtin_offsetof(struct slot, event);
 }
 
+/* Whether a slot's word is that of an open one with the tag of @hash. */
+static __always_inline bool is_open(__u64 word, __u32 hash)
+{
+	return (word & (SLOT_TAG | SLOT_PHASE)) == ((__u64)hash << 32 | SLOT_OPEN);
+}
+
 /*
  * One more than the number of the first open slot with the tag of @hash, not
  * before @way of bucket @number; 0: there is none. A global function: the
@@ -173,13 +179,12 @@ static __always_inline struct slot *slot_of_session(struct icmp_rtt_event *sessi
  */
 __noinline int find_tagged(__u32 hash, __u32 number, __u32 way)
 {
-	__u64 tag_and_phase = (__u64)hash << 32 | SLOT_OPEN;
 	struct bucket *bucket = bucket_at(number);
 
 	if (!bucket)
 		return 0;
 	for (__u32 i = 0; i < BUCKET_SLOTS; i++)
-		if (i >= way && (bucket->word[i] & (SLOT_TAG | SLOT_PHASE)) == tag_and_phase)
+		if (i >= way && is_open(bucket->word[i], hash))
 			return number * BUCKET_SLOTS + i + 1;
 	return 0;
 }
@@ -189,8 +194,7 @@ static __always_inline bool is_first(__u32 hash, __u32 number)
 {
 	struct bucket *bucket = bucket_at(number);
 
-	return bucket && (bucket->word[0] & (SLOT_TAG | SLOT_PHASE)) ==
-				 ((__u64)hash << 32 | SLOT_OPEN);
+	return bucket && is_open(bucket->word[0], hash);
 }
 
 /* The same in the buckets after the first, where another has the first's place. */
@@ -210,7 +214,8 @@ static __always_inline struct slot *find_slot(__u8 family, const struct echo_key
 {
 	__u32 hash = hash_of(family, key);
 	__u32 number = first_bucket(hash);
-	__u32 found = is_first(hash, number) ? number * BUCKET_SLOTS + 1 : find_tagged(hash, number, 0);
+	__u32 found = is_first(hash, number) ? number * BUCKET_SLOTS + 1 :
+					       find_tagged(hash, number, 0);
 	struct slot *slot;
 
 	if (found) {

@@ -100,7 +100,20 @@ def parse(prog: str, argv: Sequence[str]) -> Request:
     action = "version" if given.version else given.action or "trace"
     if action == "check" and command:
         raise OptionError("check takes no COMMAND; leave out what follows, from -- on")
+    if action == "check":
+        _refuse_trace_options(given, parser)
     return Request(action, _options(given, command))
+
+
+def _refuse_trace_options(given: argparse.Namespace, parser: _Parser) -> None:
+    """Those before ``check``, which argparse takes there; behind it it refuses them itself."""
+    machine = _Parser(add_help=False)
+    _add_machine(machine)
+    taken = {"action", "version", *vars(machine.parse_args([]))}
+    usual = vars(parser.parse_args([]))
+    for name, value in vars(given).items():
+        if name not in taken and value != usual[name]:
+            raise OptionError(f"check takes no --{name.replace('_', '-')}; leave it out")
 
 
 def make_parser(prog: str) -> _Parser:

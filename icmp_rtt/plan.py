@@ -114,6 +114,16 @@ class Plan(NamedTuple):
         """The hook that ends an echo that we answer: the last one covered."""
         return _XMIT
 
+    @property
+    def ends(self) -> dict[str, int]:
+        """The hooks that begin and end echoes, as the object's configuration names them."""
+        return {
+            "tx_open": self.tx_open,
+            "rx_open": self.rx_open,
+            "tx_close": self.tx_close,
+            "rx_close": self.rx_close,
+        }
+
 
 def to_try(plan: Plan, facts: Facts) -> list[Probe]:
     """The probes of the plan and, where one of them is doubtful, what would take its place."""

@@ -179,7 +179,7 @@ class _Attempt:
     def _fits(self, proved: Plan, loaded: Plan) -> bool:
         """Whether what was loaded and attached will do for the plan that was proved."""
         attached = set(proved.programs) <= self.links.keys()
-        return proved.useful and proved.own and attached and _hooks(proved) == _hooks(loaded)
+        return proved.useful and proved.own and attached and proved.ends == loaded.ends
 
     def _try(self, plan: Plan, probes: list[Probe], facts: Facts) -> Facts:
         """Load and attach; what that and the self-test have taught."""
@@ -187,7 +187,7 @@ class _Attempt:
         programs = [probe.program for probe in (*probes, *drops[:1])]
         programs = [name for name in programs if name not in facts.refused]
         options = self._options
-        config = {**self._config, **_hooks(plan)}
+        config = {**self._config, **plan.ends}
         try:
             self.object = self._loader.load(programs, config, options.max_sessions)
         except Refused as refused:
@@ -245,11 +245,6 @@ class _Attempt:
             self.object.close()
             self.object = None
         self.links = {}
-
-
-def _hooks(plan: Plan) -> dict[str, int]:
-    """What of the object's configuration follows from the plan."""
-    return {name: getattr(plan, name) for name in ("tx_open", "rx_open", "tx_close", "rx_close")}
 
 
 def _all_functions(families: tuple[int, ...]) -> set[str]:

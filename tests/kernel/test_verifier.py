@@ -122,10 +122,7 @@ class Machine:
             **settings,
             "families": sum({4: 1, 6: 2}[family] for family in families),
             "drop_reasons": int(bool(self.kernel.drop_reasons)),
-            "tx_open": chosen.tx_open,
-            "rx_open": chosen.rx_open,
-            "tx_close": chosen.tx_close,
-            "rx_close": chosen.rx_close,
+            **chosen.ends,
         }
         programs = [
             probe.program

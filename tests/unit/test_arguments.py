@@ -79,6 +79,8 @@ def test_each_flag(words, name, value):
         ("fortune", "invalid choice: 'fortune'"),
         ("--", "no COMMAND follows --"),
         ("check -- ping", "check takes no COMMAND"),
+        ("--count 1 --dst-ip 192.0.2.1 check", "check takes no --dst-ip; leave it out"),
+        ("--only-incomplete check", "check takes no --only-incomplete; leave it out"),
         ("check --count 3", "unrecognized arguments: --count"),
     ],
 )
