@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the self-test's echoes teach of a plan that was attached."""
+
+import contextlib
+import struct
+
+import pytest
+from samples import ABI
+
+from icmp_rtt import survey as surveying
+from icmp_rtt.kernel.facts import KernelFacts
+from icmp_rtt.options import Options
+from icmp_rtt.stages import NAMES, candidates
+
+FUNCTIONS = frozenset(
+    probe.function
+    for family in NAMES
+    for hook in range(6)
+    for alternative in candidates("fentry", family, hook)
+    for probe in alternative
+    if probe.is_function
+)
+NUMBERS = ABI.enum("icmp_rtt_probe")
+
+
+class Kernel:
+    """Loads and attaches everything, and answers echoes; a loader, an object and a namespace.
+
+    Args:
+        seen_from: by function, the number of the first echo that its probe is known to
+            have seen; without it 1.
+    """
+
+    lib, btf = None, ABI
+    netns, no_ipv6 = 1, None
+
+    def __init__(self, **seen_from):
+        self._seen_from = {NUMBERS[f"PROBE_{name}"]: n for name, n in seen_from.items()}
+        self.maps = {"fired": self}
+        self.echoes = 0
+
+    def load(self, programs, config, max_sessions):
+        return self
+
+    def attach(self, obj, programs):
+        return dict.fromkeys(programs, self)
+
+    def sweep(self, obj):
+        pass
+
+    def close(self):
+        pass
+
+    def ping(self):
+        self.echoes += 1
+        return ()
+
+    def lookup(self, key):
+        (number,) = struct.unpack("=I", key)
+        return struct.pack("=Q", self.echoes >= self._seen_from.get(number, 1))
+
+
+@pytest.fixture
+def surveyed(monkeypatch):
+    """The survey of such a kernel, by fentry and for IPv4."""
+    facts = KernelFacts(True, FUNCTIONS, True, True, True, True, {}, {})
+    monkeypatch.setattr(surveying, "read_facts", lambda *_: facts)
+
+    def surveyed(kernel):
+        alone = contextlib.nullcontext(kernel)
+        monkeypatch.setattr(surveying.selftest, "loopback", lambda _: alone)
+        options = Options(backend="fentry", families=(4,))
+        return surveying.survey(options, kernel, None, {"stacks": 0}).plan
+
+    return surveyed
+
+
+def test_one_echo_tells_of_probes_that_see_it(surveyed):
+    """No second one is sent where nothing is missing, or what compilers inline is."""
+    for seen_from in ({}, {"ip_send_skb": 99}):
+        kernel = Kernel(**seen_from)
+        assert surveyed(kernel).complete
+        assert kernel.echoes == 1
+
+
+@pytest.mark.parametrize("late", ["icmp_rcv", "__ip_local_out"])
+def test_what_was_not_seen_yet_is_seen_of_another(surveyed, late):
+    """A reply is the sender's before it is icmp_rcv's: too late is not silent."""
+    kernel = Kernel(**{late: 2})
+    plan = surveyed(kernel)
+    assert plan.complete
+    assert kernel.echoes == 2
+    assert not [note for note in plan.notes if "did not fire" in note]
+
+
+def test_what_stays_silent_is_passed_over(surveyed):
+    """After three echoes, and then the plan without it is proved."""
+    kernel = Kernel(icmp_rcv=99)
+    plan = surveyed(kernel)
+    assert not plan.complete
+    assert "fentry:icmp_rcv: attached, but did not fire" in plan.notes
+    assert kernel.echoes == 3 + 1
