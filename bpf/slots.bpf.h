@@ -13,7 +13,7 @@
  */
 #define BUCKET_SLOTS 8
 #define BUCKETS_TRIED 8 /* one after the other, where the first are full */
-#define NEIGHBOURS 2 /* bits: so many requests that follow each other have one first bucket */
+#define NEIGHBOURS 10 /* bits: so many requests that follow each other have one first bucket */
 #define SLOT_FREE 0ULL
 #define SLOT_CLAIMED 1ULL /* not to be found yet */
 #define SLOT_OPEN 2ULL
