@@ -64,7 +64,9 @@ struct cpu_state {
 	__u64 refused;	 /* an skb that arrived with an echo of the other direction */
 	__u64 refused_matches; /* and its addresses are those asked for */
 	__u64 delivered; /* an skb that icmp_rcv has seen: that it frees it is no drop */
-	__u64 listed; /* the skb of a receive list that is looked at */
+	__u64 number_of; /* see there */
+	__u32 way;	 /* see any_way */
+	__u32 unused;
 	__u64 found_count;
 	__u64 found[LISTED_MAX]; /* of a receive list, slots of those that are ours */
 	struct arrival arrival[ARRIVALS];
@@ -130,6 +132,21 @@ static __always_inline __u32 low_half(__u64 pointer)
 
 	asm volatile("%0 = %1" : "=w"(low) : "w"((__u32)pointer));
 	return low;
+}
+
+/*
+ * A typed pointer as a number, for a global function: what was written to a map is
+ * one when it is read. Where a softirq may come between, see is_number_of.
+ */
+static __always_inline __u64 number_of(struct cpu_state *cpu, const void *pointer)
+{
+	*(volatile __u64 *)&cpu->number_of = (__u64)pointer;
+	return *(volatile __u64 *)&cpu->number_of;
+}
+
+static __always_inline bool is_number_of(__u64 number, const void *pointer)
+{
+	return (__u32)number == low_half((__u64)pointer);
 }
 
 /* Where an skb belongs in a table of so many places, a power of two. */
@@ -209,25 +226,36 @@ static __always_inline __u32 first_way(__u64 skb)
 	return place_of(skb, ARRIVALS / WAYS) * WAYS;
 }
 
-/* Of several ways the verifier knows no more than that it is one: it goes through the rest once. */
-static __always_inline struct arrival *arrival_at(struct cpu_state *cpu, __u32 way)
+/*
+ * Where arrivals may share a slot, the verifier is to know no more than that it is one
+ * of them: then it goes through the rest once. So the number goes by way of the map.
+ */
+static __always_inline __u32 any_way(struct cpu_state *cpu, __u32 way)
 {
-	barrier_var(way);
-	return &cpu->arrival[way & (ARRIVALS - 1)];
+	*(volatile __u32 *)&cpu->way = way;
+	return *(volatile __u32 *)&cpu->way & (ARRIVALS - 1);
 }
 
 /* What is kept of an skb that was recognised on arrival; NULL for another one. */
 static __always_inline struct arrival *find_arrival(struct cpu_state *cpu, __u64 skb)
 {
 	__u32 first = first_way(skb);
+	struct arrival *arrival;
 
-	for (int way = 0; way < WAYS; way++)
-		if (cpu->arrival[first + way].skb == skb)
-			return arrival_at(cpu, first + way);
+	for (int way = 0; way < WAYS; way++) {
+		if (cpu->arrival[first + way].skb != skb)
+			continue;
+		/* A softirq may have come between. */
+		arrival = &cpu->arrival[any_way(cpu, first + way)];
+		return arrival->skb == skb ? arrival : NULL;
+	}
 	return NULL;
 }
 
-/* A place for an skb: the first if it is free, else its own of before, else that of the oldest. */
+/*
+ * A place for an skb: the first if it is free, else its own of before, else that of the
+ * oldest. Packets arrive with softirqs off.
+ */
 static __always_inline struct arrival *claim_arrival(struct cpu_state *cpu, __u64 skb)
 {
 	__u32 first = first_way(skb);
@@ -246,7 +274,8 @@ static __always_inline struct arrival *claim_arrival(struct cpu_state *cpu, __u6
 			claimed = first + way;
 		}
 	}
-	arrival = arrival_at(cpu, claimed);
+	claimed = any_way(cpu, claimed);
+	arrival = &cpu->arrival[claimed];
 	arrival->slot = claimed;
 	arrival->cpu = cpu->number;
 	return arrival;

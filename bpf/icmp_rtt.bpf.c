@@ -30,15 +30,15 @@ const enum icmp_rtt_counter *layout_of_counter __attribute__((used)) = NULL;
 const enum icmp_rtt_probe *layout_of_probe __attribute__((used)) = NULL;
 
 #include "pages.bpf.h"
+#include "cpu.bpf.h"
 #include "packet.bpf.h"
 #include "route.bpf.h"
-#include "cpu.bpf.h"
 #include "slots.bpf.h"
 #include "past.bpf.h"
 #include "session.bpf.h"
 #include "echo.bpf.h"
-#include "transmit.bpf.h"
 #include "arrival.bpf.h"
+#include "transmit.bpf.h"
 #include "receive.bpf.h"
 #include "deliver.bpf.h"
 #include "drop.bpf.h"

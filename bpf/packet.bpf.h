@@ -102,18 +102,26 @@ static __always_inline bool family_wanted(__u8 family)
 	return family & config.families;
 }
 
+/* Where the header is that comes @skipped bytes after the skb's own. */
+static __always_inline void set_start(struct header *header, const bool typed)
+{
+	struct sk_buff *skb = header->skb;
+
+	if (header->arrived) {
+		header->at = GET(typed, skb, data) + header->skipped;
+	} else {
+		header->offset = GET(typed, skb, network_header);
+		header->at = GET(typed, skb, head) + header->offset + header->skipped;
+	}
+}
+
 /* Where skb->network_header is right. The caller knows the family. */
 static __always_inline struct header header_by_offset(struct sk_buff *skb, __u8 family,
 						      const bool typed)
 {
-	__u32 offset = GET(typed, skb, network_header);
-	struct header header = {
-		.at = GET(typed, skb, head) + offset,
-		.skb = skb,
-		.offset = offset,
-		.family = family,
-	};
+	struct header header = { .skb = skb, .family = family };
 
+	set_start(&header, typed);
 	return header;
 }
 
@@ -155,13 +163,10 @@ static __always_inline struct header header_on_arrival(struct sk_buff *skb, __u8
 						       __u32 skipped)
 {
 	struct header header = {
-		.at = GET(TYPED_TRACEPOINT, skb, data) + skipped,
-		.skb = skb,
-		.skipped = skipped,
-		.family = family,
-		.arrived = true,
+		.skb = skb, .skipped = skipped, .family = family, .arrived = true
 	};
 
+	set_start(&header, TYPED_TRACEPOINT);
 	return header;
 }
 
@@ -356,41 +361,111 @@ static __always_inline __u16 sum_without_type(const struct packet *packet)
 	return sum == 0xFFFF ? 0 : sum;
 }
 
-/* Steps over one extension header at @offset; false when it ends the search. */
-static __always_inline bool step_v6(struct header *header, __u8 *next, __u32 *offset,
-				    struct packet *packet, const bool typed)
+static __always_inline bool is_extension(__u8 next)
 {
-	struct {
-		__u8 next;
-		__u8 length;
-		__be16 fragment;
-	} extension;
-	const void *at;
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
+	       next == IPPROTO_FRAGMENT;
+}
 
-	if (*next != IPPROTO_HOPOPTS && *next != IPPROTO_ROUTING && *next != IPPROTO_DSTOPTS &&
-	    *next != IPPROTO_FRAGMENT)
+/* The first four bytes of an extension header. */
+struct extension {
+	__u8 next;
+	__u8 length;
+	__be16 fragment;
+};
+
+static __always_inline bool read_extension(const struct header *header, __u32 offset,
+					   struct extension *extension, const bool typed)
+{
+	const void *at = bytes_at(header, offset, IPV6_EXTENSION_MIN, typed);
+	const struct icmphdr *cast;
+
+	if (!at)
 		return false;
-	packet->kind = PACKET_OTHER;
-	at = bytes_at(header, *offset, IPV6_EXTENSION_MIN, typed);
-	if (!at || bpf_probe_read_kernel(&extension, sizeof(extension), at))
-		return false;
-	if (*next == IPPROTO_FRAGMENT) {
-		if (bpf_ntohs(extension.fragment) & IP6_OFFSET)
-			return false;
-		packet->fragment = !!(bpf_ntohs(extension.fragment) & IP6_MF);
-		*offset += 8;
-	} else {
-		*offset += (extension.length + 1) * 8;
-	}
-	*next = extension.next;
+	if (!typed)
+		return !bpf_probe_read_kernel(extension, sizeof(*extension), at);
+	cast = bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct icmphdr));
+	extension->next = cast->type;
+	extension->length = cast->code;
+	extension->fragment = cast->checksum;
 	return true;
+}
+
+/*
+ * Where the walk over extension headers has come to: the next header's type in the
+ * lowest 8 bits, its offset in the 16 above.
+ */
+#define CURSOR_OFFSET 8
+#define CURSOR_ARRIVED (1 << 24) /* of struct header */
+#define CURSOR_FRAGMENT (1 << 25) /* it is the first of several */
+#define CURSOR_LOST (1 << 26) /* a later fragment, or not to be read */
+
+/*
+ * Steps over one extension header of an skb, whose network header @skipped bytes come
+ * before. A global function, as find_tagged is: what it returns is any number to the
+ * verifier, and the next step the same as this one.
+ */
+__noinline __u64 step_v6(__u64 skb, __u32 skipped, __u64 cursor)
+{
+	struct header header = { .skipped = skipped, .arrived = cursor & CURSOR_ARRIVED };
+	__u32 offset = (__u16)(cursor >> CURSOR_OFFSET);
+	struct extension extension;
+	__u8 next = cursor;
+	bool read;
+
+	if (config.typed_headers) {
+		header.skb = bpf_rdonly_cast((void *)skb, bpf_core_type_id_kernel(struct sk_buff));
+		set_start(&header, true);
+		read = read_extension(&header, offset, &extension, true);
+	} else {
+		header.skb = (struct sk_buff *)skb;
+		set_start(&header, false);
+		read = read_extension(&header, offset, &extension, false);
+	}
+	if (!read || (next == IPPROTO_FRAGMENT && bpf_ntohs(extension.fragment) & IP6_OFFSET))
+		return cursor | CURSOR_LOST;
+	cursor &= CURSOR_ARRIVED | CURSOR_FRAGMENT;
+	if (next == IPPROTO_FRAGMENT) {
+		offset += IPV6_EXTENSION_MIN;
+		if (bpf_ntohs(extension.fragment) & IP6_MF)
+			cursor |= CURSOR_FRAGMENT;
+	} else {
+		offset += (extension.length + 1) * IPV6_EXTENSION_MIN;
+	}
+	return cursor | (__u16)offset << CURSOR_OFFSET | extension.next;
+}
+
+/* What follows the extension headers, the first of which is of type @next. */
+static __always_inline void parse_extended(struct header *header, __u8 next,
+					   struct packet *packet, const bool typed)
+{
+	__u64 cursor = IPV6_HLEN << CURSOR_OFFSET | next;
+	struct cpu_state *cpu = this_cpu();
+	__u64 skb;
+
+	packet->kind = PACKET_UNREADABLE;
+	if (!cpu)
+		return;
+	skb = number_of(cpu, header->skb);
+	if (!is_number_of(skb, header->skb))
+		return;
+	packet->kind = PACKET_OTHER;
+	if (header->arrived)
+		cursor |= CURSOR_ARRIVED;
+	for (__u64 i = 0; i < IPV6_EXTENSIONS_MAX && is_extension(cursor); i++) {
+		cursor = step_v6(skb, header->skipped, cursor);
+		if (cursor & CURSOR_LOST)
+			return;
+	}
+	packet->fragment = !!(cursor & CURSOR_FRAGMENT);
+	if ((__u8)cursor == IPPROTO_ICMPV6)
+		parse_icmp(header, (__u16)(cursor >> CURSOR_OFFSET), packet, typed);
 }
 
 static __always_inline void parse_v6(struct header *header, struct packet *packet,
 				     const bool typed)
 {
 	const void *at = header_at(header, IPV6_HLEN, typed);
-	__u32 offset = IPV6_HLEN;
 	struct {
 		__u32 flow;
 		__be16 length;
@@ -409,9 +484,7 @@ static __always_inline void parse_v6(struct header *header, struct packet *packe
 			bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct ipv6hdr));
 
 		raw.next = ip->nexthdr;
-		if (raw.next != IPPROTO_ICMPV6 && raw.next != IPPROTO_HOPOPTS &&
-		    raw.next != IPPROTO_ROUTING && raw.next != IPPROTO_DSTOPTS &&
-		    raw.next != IPPROTO_FRAGMENT)
+		if (raw.next != IPPROTO_ICMPV6 && !is_extension(raw.next))
 			return;
 		for (int i = 0; i < 4; i++) {
 			packet->saddr[i] = ip->saddr.in6_u.u6_addr32[i];
@@ -423,11 +496,10 @@ static __always_inline void parse_v6(struct header *header, struct packet *packe
 		__builtin_memcpy(packet->saddr, raw.saddr, sizeof(raw.saddr));
 		__builtin_memcpy(packet->daddr, raw.daddr, sizeof(raw.daddr));
 	}
-	for (int i = 0; i < IPV6_EXTENSIONS_MAX && raw.next != IPPROTO_ICMPV6; i++)
-		if (!step_v6(header, &raw.next, &offset, packet, typed))
-			return;
 	if (raw.next == IPPROTO_ICMPV6)
-		parse_icmp(header, offset, packet, typed);
+		parse_icmp(header, IPV6_HLEN, packet, typed);
+	else if (is_extension(raw.next))
+		parse_extended(header, raw.next, packet, typed);
 }
 
 /*

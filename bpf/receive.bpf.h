@@ -399,9 +399,9 @@ __noinline int settle_listed(__u32 slot, __u32 probe, __u32 family)
 
 /*
  * A list is walked only when one of ours has arrived on this CPU: once to find
- * them, then each is looked at. What is listed and found is passed on by way of
- * the map: what is read from there is a number to the verifier, like any other.
- * The counters have 64 bits for the verifiers of compat.bpf.h.
+ * them, then each is looked at. What is found is passed on by way of the map:
+ * what is read from there is a number to the verifier, like any other. The
+ * counters have 64 bits for the verifiers of compat.bpf.h.
  */
 static __always_inline void on_ip_list_rcv(void *ctx, struct list_head *list, const int probe,
 					   const int family, const bool typed)
@@ -420,8 +420,7 @@ static __always_inline void on_ip_list_rcv(void *ctx, struct list_head *list, co
 	cpu->found_count = 0;
 	node = GET(typed, list, next);
 	for (i = 0; i < LIST_MAX && node && node != list; i++) {
-		*(volatile __u64 *)&cpu->listed = (__u64)node;
-		note_listed(*(volatile __u64 *)&cpu->listed);
+		note_listed(number_of(cpu, node));
 		node = GET(typed, node, next);
 	}
 	found = cpu->found_count;
