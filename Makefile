@@ -32,7 +32,7 @@ endif
 
 ## Everyday targets
 
-build: $(OBJECT) ## compile the BPF object (default)
+build: $(OBJECT) build/bytecode ## compile the BPF object (default)
 
 demo: ## trace 5 pings between two namespaces; installs what is missing
 	tests/tools/install-deps build run
@@ -146,6 +146,12 @@ build/lint.o: bpf/icmp_rtt.bpf.c build/compiler
 	$(CLANG) $(BPF_CFLAGS) -Werror -MMD -MP -c $< -o $@
 
 -include $(wildcard build/unstripped/*.d) build/lint.d
+
+# What Python would do at the first start, and again at each where it may not write.
+build/bytecode: $(shell find icmp_rtt -name '*.py')
+	mkdir -p $(@D)
+	$(PYTHON) -m compileall -q icmp_rtt
+	touch $@
 
 # Changes with the compiler and its options, so that the object is built anew.
 build/compiler: FORCE
