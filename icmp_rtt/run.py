@@ -56,19 +56,26 @@ def run(
     Returns:
         The exit status of the command, if there is one, or 0; that of a shell that was
         ended by a signal, if this came before the command was started.
+
+    Raises:
+        CommandError: the command could not be started.
     """
     gc.freeze()  # what the start has left behind lives on: no need to look through it again
     reports = _Reports(tracer, options, write)
     status = 0
+    failed = None
     if options.command and signals.number is not None:
         status = 128 + signals.number  # told to end during the start: nothing is begun any more
     elif options.command:
-        from icmp_rtt.command import Command
+        from icmp_rtt.command import Command, CommandError
 
-        with Command(options.command) as command:  # with all that we may do: so not later
-            tracer.give_up_privileges(command=True)
-            _give_way()
-            status = _Watch(tracer, options, signals, reports, idle).command(command)
+        try:
+            with Command(options.command) as command:  # with all that we may do: so not later
+                tracer.give_up_privileges(command=True)
+                _give_way()
+                status = _Watch(tracer, options, signals, reports, idle).command(command)
+        except CommandError as error:
+            failed = error  # what was begun is ended as ever: with a summary
     else:
         tracer.give_up_privileges(command=False)
         _give_way()
@@ -78,6 +85,8 @@ def run(
     reports.end(counters)
     for warning in loss_warnings(counters):
         warn(warning)
+    if failed is not None:
+        raise failed
     return status
 
 

@@ -263,12 +263,13 @@ def test_signal_during_the_start(run, tmp_path, number):
 
 
 def test_command_that_cannot_start(run):
-    """A command that is not there is an error like any other; the tracer is closed."""
+    """A command that is not there is an error like any other; the run ends as ever."""
     tracer = FakeTracer()
-    status, _, err = run(tracer, "--", "/nonexistent/ping")
+    status, out, err = run(tracer, "--", "/nonexistent/ping")
     assert status == 127
     assert err == "icmp-rtt: cannot run '/nonexistent/ping': no such file or directory\n"
-    assert tracer.log[-1] == "closed"
+    assert "Summary: " in out
+    assert tracer.log[-2:] == ["finish", "closed"]
 
 
 def test_signal_is_passed_on_to_the_command(run):
