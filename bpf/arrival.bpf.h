@@ -194,4 +194,26 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 		bpf_map_delete_elem(&fragments, key);
 }
 
+/*
+ * The stamp of ip_rcv waits with the packet's arrival until icmp_rcv takes it, or
+ * until the packet is dropped. Where there is no such hook, or the packet is held for
+ * longer (in a queue of nftables, say), it is looked up when its session ends.
+ */
+static __always_inline void adopt_held(struct icmp_rtt_event *session)
+{
+	__u32 number = session->cpu[HOOK_RECV];
+	struct arrival *arrival;
+	struct cpu_state *cpu;
+
+	if (!session->ts_ns[HOOK_RECV] || session->ts_ns[HOOK_IP_RCV])
+		return;
+	cpu = bpf_map_lookup_elem(&cpus, &number);
+	if (!cpu)
+		return;
+	arrival = find_arrival(cpu, session->skb[HOOK_RECV]);
+	if (arrival && arrival->word == slot_of_session(session)->word)
+		move_stamp(session, arrival, HOOK_IP_RCV, arrival->ip_rcv_probe,
+			   arrival->ip_rcv_ns);
+}
+
 #endif

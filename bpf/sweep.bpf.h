@@ -30,28 +30,6 @@ static __always_inline __u64 answered_elsewhere_ns(const struct icmp_rtt_event *
 						session->ts_ns[HOOK_SEND];
 }
 
-/*
- * The stamp of ip_rcv waits with the packet's arrival until icmp_rcv takes it,
- * or until the packet is dropped. One that is held for longer (in a queue of
- * nftables, say) is looked up when its session is given up.
- */
-static __always_inline void adopt_held(struct icmp_rtt_event *session)
-{
-	__u32 number = session->cpu[HOOK_RECV];
-	struct arrival *arrival;
-	struct cpu_state *cpu;
-
-	if (!session->ts_ns[HOOK_RECV] || session->ts_ns[HOOK_IP_RCV])
-		return;
-	cpu = bpf_map_lookup_elem(&cpus, &number);
-	if (!cpu)
-		return;
-	arrival = find_arrival(cpu, session->skb[HOOK_RECV]);
-	if (arrival)
-		move_stamp(session, arrival, HOOK_IP_RCV, arrival->ip_rcv_probe,
-			   arrival->ip_rcv_ns);
-}
-
 /* Ends a session without a report; what comes for it now is late. */
 static __always_inline void leave(struct cpu_state *cpu, struct slot *slot, __u64 word,
 				  enum icmp_rtt_counter why)
@@ -93,12 +71,12 @@ __noinline int sweep_slot(__u32 number, __u64 oldest_ns, __u32 last_time)
 		leave(cpu, slot, word, COUNTER_IN_FLIGHT);
 		return 0;
 	}
+	adopt_held(&slot->event);
 	answered_ns = answered_elsewhere_ns(&slot->event);
 	if (answered_ns) {
 		complete_slot(number, word, answered_ns, cpu->number);
 		return 0;
 	}
-	adopt_held(&slot->event);
 	return !emit(cpu, slot, word, OUTCOME_OPEN);
 }
 
