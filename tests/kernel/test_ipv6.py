@@ -22,6 +22,7 @@ from conftest import (
 
 pytestmark = [pytest.mark.guest, pytest.mark.extended]
 QUICK = ("--disable-kernel-stacks", "--timeout", "5")
+ANYCAST = "fd77::"
 COUNT = 5
 STAGES = ["ip6_send_skb", "ip6_local_out", "dev_queue_xmit"]
 STAGES += ["__netif_receive_skb", "ipv6_rcv", "icmpv6_rcv"]
@@ -134,3 +135,22 @@ def test_link_local_zone(veth):
     assert (refused.status, refused.stdout) == (2, "")
     assert f"%{veth}" in refused.stderr and "eth0" in refused.stderr
     assert_identities(run)
+
+
+@pytest.fixture
+def router(veth):
+    """A router answers to the address of its network, as every other router there does."""
+    sh(f"sysctl -qw net.ipv6.conf.{veth}.forwarding=1")
+    yield ANYCAST
+    sh(f"sysctl -qw net.ipv6.conf.{veth}.forwarding=0")
+
+
+def test_anycast(router):
+    """A request to an anycast address is answered from another one of ours: one echo."""
+    python = f"{sys.executable} -c '{EXTENDED}' {router} 321 '' ''"
+    run = trace(
+        *("--direction", "rx", "--src-ip", router, "--backend", "fentry", *QUICK),
+        *("--", "sh", "-c", f"ip netns exec irtpeer {python}"),
+    )
+    assert_six_stages(run, 5)
+    assert {(echo["src"], echo["dst"]) for echo in run.echoes} == {(router, PEER6)}
