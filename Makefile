@@ -147,10 +147,11 @@ build/lint.o: bpf/icmp_rtt.bpf.c build/compiler
 
 -include $(wildcard build/unstripped/*.d) build/lint.d
 
-# What Python would do at the first start, and again at each where it may not write.
+# What Python would do at the first start, and again at each where it may not write. A
+# run of root's may have left files that we may not replace: they do for root.
 build/bytecode: $(shell find icmp_rtt -name '*.py')
 	mkdir -p $(@D)
-	$(PYTHON) -m compileall -q icmp_rtt
+	$(PYTHON) -m compileall -qq icmp_rtt || :
 	touch $@
 
 # Changes with the compiler and its options, so that the object is built anew.
