@@ -32,7 +32,7 @@ endif
 
 ## Everyday targets
 
-build: $(OBJECT) build/bytecode ## compile the BPF object (default)
+build: $(OBJECT) build/bytecode ## compile the BPF object and Python's modules (default)
 
 demo: ## trace 5 pings between two namespaces; installs what is missing
 	tests/tools/install-deps build run
@@ -108,6 +108,7 @@ uninstall: ## remove what install put there
 
 clean: ## remove what was built; kernels and virtual environment stay
 	rm -rf build dist icmp_rtt.egg-info $(OBJECT)
+	find icmp_rtt -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## this list
 	awk -F ':.*## ' '/^## / { print "\n" substr($$0, 4) ":" } \
@@ -147,12 +148,10 @@ build/lint.o: bpf/icmp_rtt.bpf.c build/compiler
 
 -include $(wildcard build/unstripped/*.d) build/lint.d
 
-# What Python would do at the first start, and again at each where it may not write. A
-# run of root's may have left files that we may not replace: they do for root.
-build/bytecode: $(shell find icmp_rtt -name '*.py')
-	mkdir -p $(@D)
-	$(PYTHON) -m compileall -qq icmp_rtt || :
-	touch $@
+# What Python would do at the first start, and again at each where it may not write.
+# Where we may not either (files of a build of root's), it is done without.
+build/bytecode: $(shell find icmp_rtt -type f -name '[!.]*.py')
+	{ mkdir -p $(@D) && $(PYTHON) -m compileall -qq icmp_rtt && touch $@; } || :
 
 # Changes with the compiler and its options, so that the object is built anew.
 build/compiler: FORCE

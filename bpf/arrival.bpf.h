@@ -158,6 +158,7 @@ __noinline int find_arrival_of(__u32 number, __u16 id, __u16 seq, __u32 local, _
 static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt_event *session,
 					  struct sk_buff *skb, struct echo_key *key, bool wanted)
 {
+	struct cpu_state *mine = cpu;
 	__u32 number = cpu->number;
 	struct arrival *arrival;
 	__u32 found;
@@ -168,7 +169,7 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 	}
 	if (!cpu)
 		return;
-	arrival = find_arrival(cpu, (__u64)skb);
+	arrival = find_arrival_at(cpu, mine, (__u64)skb);
 	/*
 	 * The skb may be one that another echo had, and this one arrived in another. If
 	 * none is found, the id has been translated, but for what was put together.
@@ -196,11 +197,12 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 
 /*
  * The stamp of ip_rcv waits with the packet's arrival until icmp_rcv takes it, or
- * until the packet is dropped. Where there is no such hook, or the packet is held for
- * longer (in a queue of nftables, say), it is looked up when its session ends.
+ * until the packet is dropped. One that is held for longer (in a queue of nftables, say)
+ * is looked up when its session is given up. Its place may be taken meanwhile.
  */
-static __always_inline void adopt_held(struct icmp_rtt_event *session)
+static __always_inline void adopt_held(struct cpu_state *mine, struct icmp_rtt_event *session)
 {
+	__u64 word = slot_of_session(session)->word;
 	__u32 number = session->cpu[HOOK_RECV];
 	struct arrival *arrival;
 	struct cpu_state *cpu;
@@ -210,10 +212,14 @@ static __always_inline void adopt_held(struct icmp_rtt_event *session)
 	cpu = bpf_map_lookup_elem(&cpus, &number);
 	if (!cpu)
 		return;
-	arrival = find_arrival(cpu, session->skb[HOOK_RECV]);
-	if (arrival && arrival->word == slot_of_session(session)->word)
-		move_stamp(session, arrival, HOOK_IP_RCV, arrival->ip_rcv_probe,
-			   arrival->ip_rcv_ns);
+	arrival = find_arrival_at(cpu, mine, session->skb[HOOK_RECV]);
+	if (!arrival || arrival->word != word)
+		return;
+	move_stamp(session, arrival, HOOK_IP_RCV, arrival->ip_rcv_probe, arrival->ip_rcv_ns);
+	barrier();
+	if (*(volatile __u64 *)&arrival->word != word ||
+	    *(volatile __u64 *)&arrival->skb != session->skb[HOOK_RECV])
+		session->ts_ns[HOOK_IP_RCV] = 0;
 }
 
 #endif

@@ -227,17 +227,24 @@ static __always_inline __u32 first_way(__u64 skb)
 }
 
 /*
- * Where arrivals may share a slot, the verifier is to know no more than that it is one
- * of them: then it goes through the rest once. So the number goes by way of the map.
+ * One of the places that an arrival may have, as a number of which the verifier is to
+ * know no more than that it is one of all: then it goes through the rest once. So it goes
+ * by way of the map. Another program that comes between makes it another of those places.
  */
-static __always_inline __u32 any_way(struct cpu_state *cpu, __u32 way)
+static __always_inline __u32 any_way(struct cpu_state *mine, __u32 first, __u32 way)
 {
-	*(volatile __u32 *)&cpu->way = way;
-	return *(volatile __u32 *)&cpu->way & (ARRIVALS - 1);
+	*(volatile __u32 *)&mine->way = way;
+	way = first + (*(volatile __u32 *)&mine->way & (WAYS - 1));
+	barrier_var(way); /* or the compiler leaves out what it knows and the verifier doesn't */
+	return way & (ARRIVALS - 1);
 }
 
-/* What is kept of an skb that was recognised on arrival; NULL for another one. */
-static __always_inline struct arrival *find_arrival(struct cpu_state *cpu, __u64 skb)
+/*
+ * What is kept of an skb that was recognised on its arrival at @cpu; NULL for another one.
+ * @mine: of the CPU that asks.
+ */
+static __always_inline struct arrival *find_arrival_at(struct cpu_state *cpu,
+						       struct cpu_state *mine, __u64 skb)
 {
 	__u32 first = first_way(skb);
 	struct arrival *arrival;
@@ -245,36 +252,37 @@ static __always_inline struct arrival *find_arrival(struct cpu_state *cpu, __u64
 	for (int way = 0; way < WAYS; way++) {
 		if (cpu->arrival[first + way].skb != skb)
 			continue;
-		/* A softirq may have come between. */
-		arrival = &cpu->arrival[any_way(cpu, first + way)];
+		arrival = &cpu->arrival[any_way(mine, first, way)];
 		return arrival->skb == skb ? arrival : NULL;
 	}
 	return NULL;
 }
 
-/*
- * A place for an skb: the first if it is free, else its own of before, else that of the
- * oldest. Packets arrive with softirqs off.
- */
+static __always_inline struct arrival *find_arrival(struct cpu_state *cpu, __u64 skb)
+{
+	return find_arrival_at(cpu, cpu, skb);
+}
+
+/* A place for an skb: the first if it is free, else its own of before, else that of the oldest. */
 static __always_inline struct arrival *claim_arrival(struct cpu_state *cpu, __u64 skb)
 {
 	__u32 first = first_way(skb);
 	__u64 oldest_ns = ~0ULL;
-	__u32 claimed = first;
+	__u32 claimed = 0;
 	struct arrival *arrival;
 
 	for (int way = 0; way < WAYS && cpu->arrival[first].since_ns; way++) {
 		arrival = &cpu->arrival[first + way];
 		if (arrival->skb == skb) {
-			claimed = first + way;
+			claimed = way;
 			break;
 		}
 		if (arrival->since_ns < oldest_ns) {
 			oldest_ns = arrival->since_ns;
-			claimed = first + way;
+			claimed = way;
 		}
 	}
-	claimed = any_way(cpu, claimed);
+	claimed = any_way(cpu, first, claimed);
 	arrival = &cpu->arrival[claimed];
 	arrival->slot = claimed;
 	arrival->cpu = cpu->number;

@@ -322,10 +322,19 @@ static __always_inline void reach_ip_rcv(void *ctx, struct arrival *arrival, con
 static __always_inline void settle_arrival(struct sk_buff *skb, struct arrival *arrival,
 					   const __u32 probe, const __u32 family, const bool typed)
 {
+	struct icmp_rtt_event *session;
+
 	if (is_self_test(arrival->key.netns, probe))
 		return;
 	if (arrival->recv_ns || arrival->fragment || arrival->dev != (__u64)GET(typed, skb, dev))
 		on_other_device(skb, arrival, family, typed);
+	/* Else icmp_rcv takes it. */
+	if (config.rx_open == HOOK_RECV && arrival->word) {
+		session = session_alive_at(arrival->number, arrival->word);
+		if (session)
+			move_stamp(session, arrival, HOOK_IP_RCV, arrival->ip_rcv_probe,
+				   arrival->ip_rcv_ns);
+	}
 }
 
 static __always_inline void on_ip_rcv(void *ctx, struct sk_buff *skb, const int probe,

@@ -80,8 +80,8 @@ struct {
 	__type(value, __u32);
 } claims SEC(".maps");
 
-/* Whether a first bucket was ever full: until then nothing lies in another one. */
-static bool overflowed;
+/* How many sessions lie in another bucket than their first, which was full. */
+static __u64 beyond;
 
 /* How many sessions are under way: while there are none, no reply can end one. */
 static __u64 under_way;
@@ -133,6 +133,11 @@ static __always_inline struct slot *slot_at(__u32 number)
 static __always_inline __u32 first_bucket(__u32 hash)
 {
 	return hash >> NEIGHBOURS & config.bucket_mask;
+}
+
+static __always_inline bool is_beyond(__u32 hash, __u32 slot)
+{
+	return slot / BUCKET_SLOTS != first_bucket(hash);
 }
 
 /*
@@ -224,7 +229,7 @@ static __always_inline struct slot *find_slot(__u8 family, const struct echo_key
 			return slot;
 		found = find_tagged(hash, number, (found - 1) % BUCKET_SLOTS + 1);
 	}
-	if (!found && overflowed)
+	if (!found && beyond)
 		found = find_beyond(hash);
 	if (!found)
 		return NULL;
@@ -305,8 +310,12 @@ static __always_inline __u64 *take(struct slot *slot, __u64 word)
 /* By the one that took it, and is done with it. */
 static __always_inline void free_slot(struct slot *slot, __u64 *place)
 {
+	bool was_beyond = is_beyond(slot->word >> 32, slot->number);
+
 	add_atomic(&under_way, -1);
 	*(volatile __u64 *)place = (slot->word + SLOT_USE) & SLOT_USES;
+	if (was_beyond)
+		add_atomic(&beyond, -1);
 }
 
 /*
@@ -340,12 +349,14 @@ __noinline int claim_tagged(__u32 hash, __u32 number)
 /* The same in the buckets after the first. */
 __noinline int claim_beyond(__u32 hash)
 {
-	overflowed = true;
 	for (__u32 tried = 1; tried < BUCKETS_TRIED; tried++) {
 		int claimed = claim_tagged(hash, further_bucket(hash, tried));
 
-		if (claimed)
-			return claimed;
+		if (!claimed)
+			continue;
+		if (is_beyond(hash, claimed - 1))
+			add_atomic(&beyond, 1);
+		return claimed;
 	}
 	return 0;
 }

@@ -71,7 +71,7 @@ __noinline int sweep_slot(__u32 number, __u64 oldest_ns, __u32 last_time)
 		leave(cpu, slot, word, COUNTER_IN_FLIGHT);
 		return 0;
 	}
-	adopt_held(&slot->event);
+	adopt_held(cpu, &slot->event);
 	answered_ns = answered_elsewhere_ns(&slot->event);
 	if (answered_ns) {
 		complete_slot(number, word, answered_ns, cpu->number);

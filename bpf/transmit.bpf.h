@@ -228,11 +228,8 @@ static __always_inline void on_xmit_session(void *ctx, struct cpu_state *cpu, st
 	if (!session->side[SIDE_TRANSMIT].pid && !session->side[SIDE_TRANSMIT].comm[0])
 		note_task(session, SIDE_TRANSMIT);
 	stamp(ctx, cpu, session, HOOK_XMIT, probe, (__u64)skb, now);
-	if (session->direction == DIRECTION_RX && config.rx_close == HOOK_XMIT) {
-		if (config.rx_open == HOOK_RECV)
-			adopt_held(session);
+	if (session->direction == DIRECTION_RX && config.rx_close == HOOK_XMIT)
 		complete_session(cpu, session, word, now);
-	}
 }
 
 /* A VLAN device without reorder_hdr has written its tag already, and says so in the protocol. */

@@ -34,7 +34,7 @@ def test_waiting_for_the_neighbour(translated, backend):
         *("--", "sh", "-ec"),
         f"""
         for seq in $(seq {COUNT}); do
-            ip neigh flush dev {translated}
+            ip neigh flush dev {translated} nud all
             taskset 1 ping -q -c 1 -I {LOCAL} {PEER}
         done""",
     )
