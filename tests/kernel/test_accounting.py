@@ -41,7 +41,8 @@ def wire(device):
 
     The block has to send a request of id MARKER last.
     """
-    command = ["tcpdump", "-n", "-l", "--immediate-mode", "-i", device, "icmp"]
+    # The less is kept of each packet the more of them there is room for.
+    command = ["tcpdump", "-n", "-l", "--immediate-mode", "-s", "128", "-i", device, "icmp"]
     found = Counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as tcpdump:
         try:
@@ -50,6 +51,8 @@ def wire(device):
             text = read_until(tcpdump.stdout, f"request, id {MARKER},".encode())
         finally:
             tcpdump.terminate()
+            said = tcpdump.stderr.read()
+    assert b"\n0 packets dropped by kernel" in said
     found.update(re.findall(r"echo (request|reply), id (\d+),", text.decode()))
 
 
