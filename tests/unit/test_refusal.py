@@ -5,35 +5,18 @@ import errno
 import re
 
 import pytest
-from samples import ABI
+from fakehost import FACTS, FakeHost, error
 
 from icmp_rtt import check as checking
 from icmp_rtt import survey as surveying
 from icmp_rtt.check import check
-from icmp_rtt.errors import LibbpfError, RequirementError
-from icmp_rtt.kernel.facts import KernelFacts
-from icmp_rtt.loader import Refused
+from icmp_rtt.errors import RequirementError
 from icmp_rtt.options import Options
 from icmp_rtt.refusal import cause, refused_everything, refused_with, remedy
-from icmp_rtt.stages import BACKENDS, NAMES, candidates
 from icmp_rtt.survey import survey
 
-FUNCTIONS = frozenset(
-    probe.function
-    for backend in BACKENDS
-    for family in NAMES
-    for hook in range(6)
-    for alternative in candidates(backend, family, hook)
-    for probe in alternative
-    if probe.is_function
-)
 ENOTSUPP = 524
 PROGRAMS = ["fentry__ip_rcv", "fexit__ip_rcv", "kprobe__ip_rcv", "kretprobe__ip_rcv", "tp_btf__x"]
-
-
-def error(code, log="", call="bpf_program__attach(x)"):
-    """A failed call."""
-    return LibbpfError(call, code, log)
 
 
 @pytest.mark.parametrize(
@@ -86,41 +69,15 @@ def test_refused_everything(code, log, words):
     assert told.detail == log
 
 
-class Host:
-    """A loader for a kernel that refuses some kinds of program; see ``refuses``."""
-
-    lib, btf = None, ABI
-
-    def __init__(self, **refuses):
-        self._refuses = refuses
-        self.maps, self.closed = {}, 0
-
-    def load(self, programs, config, max_sessions):
-        for name in programs:
-            if code := self._refuses.get(name.partition("__")[0]):
-                raise Refused(name, error(code, f"verifier on {name}: no\n"))
-        return self
-
-    def attach(self, obj, programs):
-        return dict.fromkeys(programs, self)
-
-    def sweep(self, obj):
-        pass
-
-    def close(self):
-        self.closed += 1
-
-
 @pytest.fixture
 def found(monkeypatch):
     """The survey of such a kernel."""
-    facts = KernelFacts(True, FUNCTIONS, True, True, True, True, {}, {})
-    monkeypatch.setattr(surveying, "read_facts", lambda *_: facts)
+    monkeypatch.setattr(surveying, "read_facts", lambda *_: FACTS)
     monkeypatch.setattr(surveying, "lockdown", lambda: "none")
 
     def found(backend="auto", **refuses):
         options = Options(backend=backend, self_test=False, families=(4,))
-        return survey(options, Host(**refuses), None, {"stacks": 0})
+        return survey(options, FakeHost(**refuses), None, {"stacks": 0})
 
     return found
 
@@ -155,7 +112,7 @@ def test_check_tells_the_verifiers_words(found, monkeypatch, verbose):
     """With --verbose, where a back end is left and where none is; the verdict stays last."""
     monkeypatch.setattr(checking, "check_privileges", lambda: None)
     monkeypatch.setattr(checking, "Libbpf", lambda *_: None)
-    monkeypatch.setattr(checking, "open_loader", lambda *_: Host())
+    monkeypatch.setattr(checking, "open_loader", lambda *_: FakeHost())
     kinds = ("fentry", "fexit", "kprobe", "kretprobe", "tp_btf")
     for refused, ok in ((kinds[:2], True), (kinds, False)):
         refuses = dict.fromkeys(refused, errno.EPERM)

@@ -5,25 +5,16 @@ import contextlib
 import struct
 
 import pytest
+from fakehost import FACTS, FakeHost
 from samples import ABI
 
 from icmp_rtt import survey as surveying
-from icmp_rtt.kernel.facts import KernelFacts
 from icmp_rtt.options import Options
-from icmp_rtt.stages import NAMES, candidates
 
-FUNCTIONS = frozenset(
-    probe.function
-    for family in NAMES
-    for hook in range(6)
-    for alternative in candidates("fentry", family, hook)
-    for probe in alternative
-    if probe.is_function
-)
 NUMBERS = ABI.enum("icmp_rtt_probe")
 
 
-class Kernel:
+class Kernel(FakeHost):
     """Loads and attaches everything, and answers echoes; a loader, an object and a namespace.
 
     Args:
@@ -31,25 +22,13 @@ class Kernel:
             have seen; without it 1.
     """
 
-    lib, btf = None, ABI
     netns, no_ipv6 = 1, None
 
     def __init__(self, **seen_from):
+        super().__init__()
         self._seen_from = {NUMBERS[f"PROBE_{name}"]: n for name, n in seen_from.items()}
         self.maps = {"fired": self}
         self.echoes = 0
-
-    def load(self, programs, config, max_sessions):
-        return self
-
-    def attach(self, obj, programs):
-        return dict.fromkeys(programs, self)
-
-    def sweep(self, obj):
-        pass
-
-    def close(self):
-        pass
 
     def ping(self):
         self.echoes += 1
@@ -63,8 +42,7 @@ class Kernel:
 @pytest.fixture
 def surveyed(monkeypatch):
     """The survey of such a kernel, by fentry and for IPv4."""
-    facts = KernelFacts(True, FUNCTIONS, True, True, True, True, {}, {})
-    monkeypatch.setattr(surveying, "read_facts", lambda *_: facts)
+    monkeypatch.setattr(surveying, "read_facts", lambda *_: FACTS)
 
     def surveyed(kernel):
         alone = contextlib.nullcontext(kernel)
