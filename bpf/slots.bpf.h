@@ -80,8 +80,8 @@ struct {
 	__type(value, __u32);
 } claims SEC(".maps");
 
-/* How many sessions lie in another bucket than their first, which was full. */
-static __u64 beyond;
+/* How many sessions lie in each of the buckets after their first, which was full. */
+static __u64 beyond[BUCKETS_TRIED];
 
 /* How many sessions are under way: while there are none, no reply can end one. */
 static __u64 under_way;
@@ -135,11 +135,6 @@ static __always_inline __u32 first_bucket(__u32 hash)
 	return hash >> NEIGHBOURS & config.bucket_mask;
 }
 
-static __always_inline bool is_beyond(__u32 hash, __u32 slot)
-{
-	return slot / BUCKET_SLOTS != first_bucket(hash);
-}
-
 /*
  * Those after it. The second is another for each of the echoes that follow each
  * other, so that those of one sender fill the table to its last slot. The rest differ
@@ -154,6 +149,22 @@ static __always_inline __u32 further_bucket(__u32 hash, __u32 tried)
 		return hash & config.bucket_mask;
 	spread = (spread ^ spread >> 13) * 0xC2B2AE35;
 	return (spread + tried * (spread >> 16 | 1)) & config.bucket_mask;
+}
+
+/* Which of the buckets after its first a slot is in. A global function, as find_tagged is. */
+__noinline int try_of(__u32 hash, __u32 slot)
+{
+	int tried = 1;
+
+	while (tried < BUCKETS_TRIED - 1 && further_bucket(hash, tried) != slot / BUCKET_SLOTS)
+		tried++;
+	return tried;
+}
+
+static __always_inline void count_beyond(__u32 hash, __u32 slot, const int more)
+{
+	if (slot / BUCKET_SLOTS != first_bucket(hash))
+		add_atomic(&beyond[try_of(hash, slot) & (BUCKETS_TRIED - 1)], more);
 }
 
 /* The compiler is kept from adding before it has tested, which verifiers do not have. */
@@ -202,12 +213,15 @@ static __always_inline bool is_first(__u32 hash, __u32 number)
 	return bucket && is_open(bucket->word[0], hash);
 }
 
-/* The same in the buckets after the first, where another has the first's place. */
+/* The same in those buckets after the first that any session lies in. */
 __noinline int find_beyond(__u32 hash)
 {
 	for (__u32 tried = 1; tried < BUCKETS_TRIED; tried++) {
-		int found = find_tagged(hash, further_bucket(hash, tried), 0);
+		int found;
 
+		if (!beyond[tried])
+			continue;
+		found = find_tagged(hash, further_bucket(hash, tried), 0);
 		if (found)
 			return found;
 	}
@@ -229,7 +243,7 @@ static __always_inline struct slot *find_slot(__u8 family, const struct echo_key
 			return slot;
 		found = find_tagged(hash, number, (found - 1) % BUCKET_SLOTS + 1);
 	}
-	if (!found && beyond)
+	if (!found)
 		found = find_beyond(hash);
 	if (!found)
 		return NULL;
@@ -310,12 +324,12 @@ static __always_inline __u64 *take(struct slot *slot, __u64 word)
 /* By the one that took it, and is done with it. */
 static __always_inline void free_slot(struct slot *slot, __u64 *place)
 {
-	bool was_beyond = is_beyond(slot->word >> 32, slot->number);
+	__u32 number = slot->number;
+	__u32 hash = slot->word >> 32;
 
 	add_atomic(&under_way, -1);
 	*(volatile __u64 *)place = (slot->word + SLOT_USE) & SLOT_USES;
-	if (was_beyond)
-		add_atomic(&beyond, -1);
+	count_beyond(hash, number, -1);
 }
 
 /*
@@ -354,8 +368,7 @@ __noinline int claim_beyond(__u32 hash)
 
 		if (!claimed)
 			continue;
-		if (is_beyond(hash, claimed - 1))
-			add_atomic(&beyond, 1);
+		count_beyond(hash, claimed - 1, 1);
 		return claimed;
 	}
 	return 0;
