@@ -195,31 +195,4 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 		bpf_map_delete_elem(&fragments, key);
 }
 
-/*
- * The stamp of ip_rcv waits with the packet's arrival until icmp_rcv takes it, or
- * until the packet is dropped. One that is held for longer (in a queue of nftables, say)
- * is looked up when its session is given up. Its place may be taken meanwhile.
- */
-static __always_inline void adopt_held(struct cpu_state *mine, struct icmp_rtt_event *session)
-{
-	__u64 word = slot_of_session(session)->word;
-	__u32 number = session->cpu[HOOK_RECV];
-	struct arrival *arrival;
-	struct cpu_state *cpu;
-
-	if (!session->ts_ns[HOOK_RECV] || session->ts_ns[HOOK_IP_RCV])
-		return;
-	cpu = bpf_map_lookup_elem(&cpus, &number);
-	if (!cpu)
-		return;
-	arrival = find_arrival_at(cpu, mine, session->skb[HOOK_RECV]);
-	if (!arrival || arrival->word != word)
-		return;
-	move_stamp(session, arrival, HOOK_IP_RCV, arrival->ip_rcv_probe, arrival->ip_rcv_ns);
-	barrier();
-	if (*(volatile __u64 *)&arrival->word != word ||
-	    *(volatile __u64 *)&arrival->skb != session->skb[HOOK_RECV])
-		session->ts_ns[HOOK_IP_RCV] = 0;
-}
-
 #endif

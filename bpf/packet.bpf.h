@@ -34,7 +34,6 @@
 #define IPV6_SADDR 8
 #define IPV6_HLEN 40
 #define IPV6_EXTENSIONS_MAX 6
-#define IPV6_EXTENSION_MIN 8
 
 #define ICMP_ECHOREPLY 0
 #define ICMP_DEST_UNREACH 3
@@ -367,27 +366,28 @@ static __always_inline bool is_extension(__u8 next)
 	       next == IPPROTO_FRAGMENT;
 }
 
-/* The first four bytes of an extension header. */
-struct extension {
-	__u8 next;
-	__u8 length;
-	__be16 fragment;
+/* The least that an extension header has. */
+union extension {
+	struct {
+		__u8 next;
+		__u8 length;
+		__be16 fragment;
+	};
+	__u64 word;
 };
 
-static __always_inline bool read_extension(const struct header *header, __u32 offset,
-					   struct extension *extension, const bool typed)
+static __always_inline bool read_extension(struct header *header, __u32 offset,
+					   union extension *extension, const bool typed)
 {
-	const void *at = bytes_at(header, offset, IPV6_EXTENSION_MIN, typed);
-	const struct icmphdr *cast;
+	const void *at;
 
+	set_start(header, typed);
+	at = bytes_at(header, offset, sizeof(*extension), typed);
 	if (!at)
 		return false;
 	if (!typed)
 		return !bpf_probe_read_kernel(extension, sizeof(*extension), at);
-	cast = bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct icmphdr));
-	extension->next = cast->type;
-	extension->length = cast->code;
-	extension->fragment = cast->checksum;
+	extension->word = word_at(at);
 	return true;
 }
 
@@ -409,28 +409,26 @@ __noinline __u64 step_v6(__u64 skb, __u32 skipped, __u64 cursor)
 {
 	struct header header = { .skipped = skipped, .arrived = cursor & CURSOR_ARRIVED };
 	__u32 offset = (__u16)(cursor >> CURSOR_OFFSET);
-	struct extension extension;
+	union extension extension;
 	__u8 next = cursor;
 	bool read;
 
 	if (config.typed_headers) {
 		header.skb = bpf_rdonly_cast((void *)skb, bpf_core_type_id_kernel(struct sk_buff));
-		set_start(&header, true);
 		read = read_extension(&header, offset, &extension, true);
 	} else {
 		header.skb = (struct sk_buff *)skb;
-		set_start(&header, false);
 		read = read_extension(&header, offset, &extension, false);
 	}
 	if (!read || (next == IPPROTO_FRAGMENT && bpf_ntohs(extension.fragment) & IP6_OFFSET))
 		return cursor | CURSOR_LOST;
 	cursor &= CURSOR_ARRIVED | CURSOR_FRAGMENT;
 	if (next == IPPROTO_FRAGMENT) {
-		offset += IPV6_EXTENSION_MIN;
+		offset += sizeof(extension);
 		if (bpf_ntohs(extension.fragment) & IP6_MF)
 			cursor |= CURSOR_FRAGMENT;
 	} else {
-		offset += (extension.length + 1) * IPV6_EXTENSION_MIN;
+		offset += (extension.length + 1) * sizeof(extension);
 	}
 	return cursor | (__u16)offset << CURSOR_OFFSET | extension.next;
 }
