@@ -64,6 +64,11 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 #define NOT_A_PAGE 1ULL
 
 /*
+ * dd8657894c11 ("bpf: Count missed stats in trace_call_bpf"), v6.7: the kernel counts the
+ * runs of kprobes' programs that it leaves out. Before it there is kprobes_skipped() alone.
+ */
+
+/*
  * 2589726d12a1 ("bpf: introduce bounded loops"), v5.3, takes a jump back only from a
  * jump: a loop whose last instruction is a call, which the compiler likes to make, is
  * refused on 5.10 and 6.1, and taken on 6.12. Such a loop is unrolled.

@@ -108,6 +108,7 @@ enum icmp_rtt_counter {
 	COUNTER_OTHER_INTERFACE,  /* sessions that passed by other devices alone */
 	COUNTER_UNPARSED,	  /* headers not where they can be read in place */
 	COUNTER_LIST_TRUNCATED,	  /* receive list longer than the program may walk */
+	COUNTER_SKIPPED,	  /* arrivals of ours while the kernel ran no kprobe */
 	COUNTER_DROPS,		  /* of our packets, where that ended the echo */
 	COUNTER_ICMP_ERRORS,	  /* that quote one of our requests */
 	COUNTER_COUNT,
@@ -144,10 +145,16 @@ struct icmp_rtt_config {
 	__u8 rx_close;
 	__u8 atomics;	 /* this kernel can compare and exchange */
 	__u8 typed_task; /* this kernel has bpf_get_current_task_btf */
+	__u8 kprobes; /* those follow the arrival in this run's plan, and all three _at are known */
+	__u8 unused[3];
 	__u32 bucket_mask; /* number of buckets of sessions, less one */
 	/* Addresses of the kernel's variables of these names, less _at: both or none. */
 	__u64 page_offset_base_at;
 	__u64 vmemmap_base_at;
+	/* The first is that of each CPU's variables, to which the others' addresses are added. */
+	__u64 __per_cpu_offset_at;
+	__u64 current_kprobe_at;
+	__u64 bpf_prog_active_at;
 };
 
 struct icmp_rtt_side {

@@ -87,10 +87,53 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 	arrival->word = word_of(session, family, key);
 }
 
-/* A reply where no hook follows this one: if it is of an echo of ours, that ends here. */
+/*
+ * Whether the hooks that follow this one will not see what arrives now. The softirq that
+ * brings it may have come in the middle of another kprobe, or of something else that the
+ * kernel runs no program of a kprobe within: until it ends all that are hit are left out
+ * (kprobe_ftrace_handler() and trace_call_bpf(), by these two variables of a CPU).
+ */
+static __always_inline bool kprobes_skipped(const struct cpu_state *cpu)
+{
+	__u64 base = 0, kprobe = 0;
+	__u32 active = 0;
+
+	if (!config.kprobes)
+		return false;
+	if (bpf_probe_read_kernel(&base, sizeof(base),
+				  (void *)(config.__per_cpu_offset_at +
+					   cpu->number * sizeof(base))) ||
+	    bpf_probe_read_kernel(&kprobe, sizeof(kprobe),
+				  (void *)(base + config.current_kprobe_at)) ||
+	    bpf_probe_read_kernel(&active, sizeof(active),
+				  (void *)(base + config.bpf_prog_active_at)))
+		return false;
+	return kprobe || active;
+}
+
+/* A request that is answered unseen: all that can be told of it is that there was one. */
+static __always_inline void skip_request(struct cpu_state *cpu, struct sk_buff *skb,
+					 const struct packet *packet, __u32 netns,
+					 const int family)
+{
+	struct arrival *arrival = find_arrival(cpu, (__u64)skb);
+
+	if (arrival) /* of an earlier packet */
+		release_arrival(arrival);
+	if (pkt_type_of(skb, TYPED_TRACEPOINT) != PACKET_OTHERHOST && started &&
+	    (!config.netns || config.netns == netns) &&
+	    in_prefix(packet->daddr, config.local, config.local_mask, family) &&
+	    in_prefix(packet->saddr, config.remote, config.remote_mask, family))
+		count(cpu, COUNTER_SKIPPED);
+}
+
+/*
+ * A reply where no hook follows this one: if it is of an echo of ours, that ends here.
+ * @unseen: such hooks are there, and will not see it.
+ */
 static __always_inline void on_last_recv(void *ctx, struct cpu_state *cpu, struct sk_buff *skb,
 					 const struct packet *packet, const int probe,
-					 const int family)
+					 const int family, const bool unseen)
 {
 	struct net_device *dev = GET(TYPED_TRACEPOINT, skb, dev);
 	struct icmp_rtt_event *session;
@@ -113,8 +156,12 @@ static __always_inline void on_last_recv(void *ctx, struct cpu_state *cpu, struc
 	session = find_receive(family, &key, sum_without_type(packet));
 	if (!session)
 		return;
+	if (unseen)
+		count(cpu, COUNTER_SKIPPED);
 	if (!device_wanted(dev, TYPED_TRACEPOINT)) {
-		end_elsewhere(cpu, session, word_of(session, family, &key));
+		/* The one above it may be. */
+		if (!unseen)
+			end_elsewhere(cpu, session, word_of(session, family, &key));
 		return;
 	}
 	cpu->delivered = (__u64)skb;
@@ -180,6 +227,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	struct cpu_state *cpu;
 	struct packet packet;
 	__u32 direction;
+	bool unseen;
 	__u64 now;
 
 	if (is_for_others(&header))
@@ -207,13 +255,23 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 		refuse_direction(cpu, (__u64)skb, family, &packet);
 		return;
 	}
-	if (config.tx_close == HOOK_RECV && direction == DIRECTION_TX) {
-		on_last_recv(ctx, cpu, skb, &packet, probe, family);
+	unseen = kprobes_skipped(cpu);
+	/* What is put together of fragments goes on when its last one comes. */
+	if (unseen && packet.fragment) {
+		count(cpu, COUNTER_SKIPPED);
+		unseen = false;
+	}
+	if ((unseen || config.tx_close == HOOK_RECV) && direction == DIRECTION_TX) {
+		on_last_recv(ctx, cpu, skb, &packet, probe, family, unseen);
+		return;
+	}
+	dev = GET(TYPED_TRACEPOINT, skb, dev);
+	if (unseen && config.rx_open != HOOK_RECV) {
+		skip_request(cpu, skb, &packet, netns_of_device(dev, TYPED_TRACEPOINT), family);
 		return;
 	}
 	now = bpf_ktime_get_ns();
 	arrival = claim_arrival(cpu, (__u64)skb);
-	dev = GET(TYPED_TRACEPOINT, skb, dev);
 	if (!arrived_before(arrival, skb, &packet)) {
 		arrival->skb = (__u64)skb;
 		arrival->recv_ns = now;

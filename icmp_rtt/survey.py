@@ -142,7 +142,7 @@ class _Attempt:
             "typed_task": int(kernel.typed_task),
             "atomics": int(kernel.atomics),
             "drop_reasons": int(bool(kernel.drop_reasons)),
-            **{f"{name}_at": address for name, address in kernel.bases.items()},
+            **{f"{name}_at": address for name, address in kernel.variables.items()},
         }
         self.object: Object | None = None
         self.links: dict[str, Link] = {}
@@ -189,7 +189,8 @@ class _Attempt:
         programs = [probe.program for probe in (*probes, *drops[:1])]
         programs = [name for name in programs if name not in facts.refused]
         options = self._options
-        config = {**self._config, **plan.ends}
+        kprobes = int(plan.backend == "kprobe" and self._kernel.tells_kprobes)
+        config = {**self._config, **plan.ends, "kprobes": kprobes}
         try:
             self.object = self._loader.load(programs, config, options.max_sessions)
         except Refused as refused:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from icmp_rtt.kernel.bpfobject import Link, Object
+    from icmp_rtt.kernel.facts import KernelFacts
     from icmp_rtt.options import Network, Options
     from icmp_rtt.plan import Plan
 
@@ -139,6 +140,7 @@ class Tracer:
         raw = self._raw_counters()
         elsewhere = raw.pop("other_interface")
         restarted = raw.pop("restarted")
+        skipped = raw.pop("skipped")
         first: dict[str, int | None] = {
             "requests": raw.pop("requests") - elsewhere,
             "replies": raw["complete"] - self._cut_off,
@@ -152,12 +154,17 @@ class Tracer:
             "events_lost": raw.pop("events_lost"),
             "incomplete_lost": raw.pop("restarted_lost"),
         }
-        return {**first, **raw, "other_interface": elsewhere, "probe_misses": self._misses}
+        misses = skipped if self._misses is None and self._kernel.tells_kprobes else self._misses
+        return {**first, **raw, "other_interface": elsewhere, "probe_misses": misses}
 
     @cached_property
     def drop_reasons(self) -> dict[int, str]:
         """Names of the kernel's drop reasons; empty where it gives none."""
-        return self._survey.kernel.drop_reasons
+        return self._kernel.drop_reasons
+
+    @property
+    def _kernel(self) -> KernelFacts:
+        return self._survey.kernel
 
     # ------------------------------------------------------------ start
 
@@ -262,7 +269,7 @@ class Tracer:
         return self._loader.sweep(self._loaded, oldest_ns, last_time, ending)
 
     def _count_misses(self) -> int | None:
-        """Probe runs that the kernel left out; None where it does not tell of those of kprobes."""
+        """Probe runs that the kernel left out; None where it counts none of those of kprobes."""
         total = 0
         for name, link in self._links.items():
             missed = link.missed()

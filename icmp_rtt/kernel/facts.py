@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 __all__ = ("KernelFacts", "lockdown", "read_facts")
 
 
-# Of x86-64 with CONFIG_DYNAMIC_MEMORY_LAYOUT, as every Debian kernel has it.
-_BASES = ("page_offset_base", "vmemmap_base")
+# Variables that are of use together alone: of x86-64 with CONFIG_DYNAMIC_MEMORY_LAYOUT, as
+# every Debian kernel has it, and of kprobes (kernel/kprobes.c, kernel/bpf/syscall.c).
+_PAGES = ("page_offset_base", "vmemmap_base")
+_KPROBES = ("__per_cpu_offset", "current_kprobe", "bpf_prog_active")
 
 
 def lockdown() -> str:
@@ -43,9 +45,14 @@ class KernelFacts(NamedTuple):
     typed_task: bool  # has bpf_get_current_task_btf
     atomics: bool  # can compare and exchange
     drop_reasons: dict[int, str]  # enum skb_drop_reason, shortened; empty: none are given
-    # Addresses of the variables by which a page's address is found, both or none: hidden
-    # from this process, or the kernel has them as constants.
-    bases: dict[str, int]
+    # Addresses of variables; those of one use all or none: hidden from this process, or
+    # the kernel has them as constants.
+    variables: dict[str, int]
+
+    @property
+    def tells_kprobes(self) -> bool:
+        """Whether a program can find out that the kernel runs no kprobe at the moment."""
+        return all(name in self.variables for name in _KPROBES)
 
 
 def read_facts(
@@ -65,7 +72,7 @@ def read_facts(
         reasons = btf.enum_names("skb_drop_reason")
         typed_headers = own and btf.has_function("bpf_rdonly_cast")
         typed_task = own and btf.has_function("bpf_get_current_task_btf")
-    functions, bases = symbols.find(known, _BASES)
+    functions, variables = symbols.find(known, (*_PAGES, *_KPROBES))
     prefix = "SKB_DROP_REASON_"
     short = {number: name.replace(prefix, "", 1) for number, name in reasons.items()}
     return KernelFacts(
@@ -76,5 +83,10 @@ def read_facts(
         typed_task=typed_task,
         atomics=has_atomics(lib),
         drop_reasons=short,
-        bases=bases if len(bases) == len(_BASES) else {},
+        variables={
+            name: variables[name]
+            for use in (_PAGES, _KPROBES)
+            for name in use
+            if variables.keys() >= set(use)
+        },
     )

@@ -90,7 +90,7 @@ class Symbols:
         """
         wanted = {name.encode() for name in (*functions, *variables)}
         names = b"|".join(map(re.escape, sorted(wanted)))
-        pattern = re.compile(rb" ([tTwWbBdDrR]) (" + names + rb")(?=[\t\n])")
+        pattern = re.compile(rb" ([tTwWaAbBdDrR]) (" + names + rb")(?=[\t\n])")
         found: set[str] = set()
         addresses: dict[str, int] = {}
         try:
@@ -101,7 +101,7 @@ class Symbols:
                     kind, name = match[1], match[2].decode()
                     if kind in b"tTwW" and name in functions:
                         found.add(name)
-                    elif kind in b"bBdDrR" and name in variables:
+                    elif kind in b"aAbBdDrR" and name in variables:
                         addresses[name] = int(block[match.start() - 16 : match.start()], 16)
         except (OSError, ValueError) as error:
             raise RequirementError(self._why(error)) from error

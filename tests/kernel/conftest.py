@@ -58,9 +58,6 @@ def inode_of(netns):
 class Run:
     """What one run of the tool printed, and what the command in it printed."""
 
-    # Of the last run: whether probes may have been missed and nobody knows.
-    untold = False
-
     def __init__(self, status, stdout, stderr):
         self.status, self.stdout, self.stderr = status, stdout, stderr
         lines = [json.loads(line) for line in stdout.splitlines() if line.startswith("{")]
@@ -129,27 +126,7 @@ def trace(*arguments, timeout=240):
         print(f"{arguments[:-1]}: {run.counters}, {run.stderr}")
         if not run.counters.get("probe_misses"):
             break
-    Run.untold = run.counters.get("probe_misses", 0) is None
     return run
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem):
-    """Repeat a failed test of kprobes where the kernel does not tell its misses.
-
-    What ``trace`` does by the count can only be done by the outcome there.
-    """
-    names = pyfuncitem._fixtureinfo.argnames
-    arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    for _ in range(2):
-        Run.untold = False
-        try:
-            pyfuncitem.obj(**arguments)
-            return True
-        except AssertionError:
-            if not Run.untold:
-                raise
-    return None  # the third time is pytest's own
 
 
 def follow(script, backend="fentry", *arguments):

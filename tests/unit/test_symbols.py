@@ -11,6 +11,7 @@ from icmp_rtt.kernel.symbols import Symbols
 
 KALLSYMS = """\
 0000000000000000 A fixed_percpu_data
+0000000000030640 A bpf_prog_active
 ffffffff81000000 T _stext
 ffffffff81000000 T _text
 ffffffff81001000 t ip_rcv_core
@@ -116,6 +117,14 @@ def test_exact_names_are_found_letter_for_letter(table):
     assert symbols.has_exact(["core.constprop.0"]) == {"core.constprop.0"}
     assert symbols.has_exact(["core.constprop.1"]) == set()
     assert symbols.has_exact([]) == set()
+
+
+def test_variables_are_found_with_their_address(table):
+    """One of all CPUs by its address, one of each CPU by its offset; a hidden one is not had."""
+    asked = ("jiffies", "bpf_prog_active", "nosuch", "ip_rcv")
+    found = {"jiffies": 0xFFFFFFFF81400000, "bpf_prog_active": 0x30640}
+    assert table().find((), asked) == (set(), found)
+    assert table("0000000000000000 A bpf_prog_active\n").find((), asked) == (set(), {})
 
 
 def test_the_search_for_names_ends_with_the_last_one(table, monkeypatch):
