@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from icmp_rtt import netns, stages
 from icmp_rtt.errors import IcmpRttError, LibbpfError
 from icmp_rtt.kernel.facts import lockdown
-from icmp_rtt.kernel.libbpf import Libbpf
 from icmp_rtt.kernel.symbols import Symbols
-from icmp_rtt.loader import Loader, open_loader
+from icmp_rtt.opening import open_object
 from icmp_rtt.privileges import check_privileges
 from icmp_rtt.refusal import refused_everything
 from icmp_rtt.survey import survey
 
 if TYPE_CHECKING:
+    from icmp_rtt.loader import Loader
     from icmp_rtt.options import Options
     from icmp_rtt.survey import Survey
 
@@ -30,9 +30,8 @@ def check(options: Options) -> tuple[list[str], bool]:
         if options.netns is not None:
             netns.inode_of(netns.path_of(options.netns))
         check_privileges()
-        lib = Libbpf(options.libbpf, options.verbose)
-        loader = open_loader(lib, options.object, options.btf)
-        found = survey(options, loader, Symbols(), {"directions": _tx(loader), "stacks": 0})
+        loader, kernel = open_object(options, Symbols())
+        found = survey(options, loader, kernel, {"directions": _tx(loader), "stacks": 0})
         found.object.close()
     except IcmpRttError as error:
         shown = refused_everything(error) if isinstance(error, LibbpfError) else error

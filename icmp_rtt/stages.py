@@ -6,9 +6,21 @@ Data only. Which of the probes a kernel offers is plan.py's business.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ("BACKENDS", "DROP_PROBES", "HOOKS", "NAMES", "Probe", "candidates")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = (
+    "BACKENDS",
+    "DROP_PROBES",
+    "HOOKS",
+    "NAMES",
+    "Probe",
+    "candidates",
+    "functions",
+    "probes",
+)
 
 
 class Probe(NamedTuple):
@@ -125,6 +137,24 @@ def candidates(backend: str, family: int, hook: int) -> list[tuple[Probe, ...]]:
         if all(probes):
             found.append(tuple(probe for probe in probes if probe))
     return found
+
+
+def probes(backend: str, families: tuple[int, ...]) -> Iterator[Probe]:
+    """All that ``backend`` has for these IP versions."""
+    for family in families:
+        for hook in range(len(HOOKS)):
+            for alternative in candidates(backend, family, hook):
+                yield from alternative
+
+
+def functions(families: tuple[int, ...]) -> set[str]:
+    """Names of the kernel functions that any back end may probe for these IP versions."""
+    return {
+        probe.function
+        for backend in BACKENDS
+        for probe in probes(backend, families)
+        if probe.is_function
+    }
 
 
 def _probe(backend: str, name: str) -> Probe | None:

@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from icmp_rtt import plan as planning
 from icmp_rtt import refusal, selftest, stages
 from icmp_rtt.errors import RequirementError
-from icmp_rtt.kernel.facts import KernelFacts, lockdown, read_facts
+from icmp_rtt.kernel.facts import KernelFacts, lockdown
 from icmp_rtt.loader import Refused
 from icmp_rtt.plan import Facts, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from icmp_rtt.kernel.bpfobject import Link, Object
-    from icmp_rtt.kernel.symbols import Symbols
     from icmp_rtt.loader import Loader
     from icmp_rtt.options import Options
     from icmp_rtt.selftest import Loopback
@@ -53,17 +52,16 @@ class Survey(NamedTuple):
     links: dict[str, Link]  # by program
 
 
-def survey(options: Options, loader: Loader, symbols: Symbols, config: Config) -> Survey:
+def survey(options: Options, loader: Loader, kernel: KernelFacts, config: Config) -> Survey:
     """Attach the best back end that there is, or the one asked for.
 
     Args:
         config: of the object, without what follows from the plan and the kernel.
 
     Raises:
-        RequirementError: there is none, or something that all of them need is missing.
+        RequirementError: there is none.
     """
     backends = list(stages.BACKENDS) if options.backend == "auto" else [options.backend]
-    kernel = read_facts(loader.lib, symbols, _all_functions(options.families), options.btf)
     passed_over: list[str] = []
     proof = selftest.loopback(options.families) if options.self_test else contextlib.nullcontext()
     with proof as loopback:
@@ -171,7 +169,7 @@ class _Attempt:
         facts = Facts(self._kernel.functions, tried=self._loopback is not None)
         if not self._kernel.names_listed:
             facts = facts._replace(absent="/proc/kallsyms is empty, so none can be looked up")
-        for probe in (*_all_probes(backend, self._options.families), *stages.DROP_PROBES):
+        for probe in (*stages.probes(backend, self._options.families), *stages.DROP_PROBES):
             if probe.needs_btf and not self._kernel.own_btf:
                 facts = facts.without(probe.program, "this kernel has no BTF of its own")
             elif probe.spares_btf and self._kernel.own_btf:
@@ -262,22 +260,6 @@ class _Attempt:
             self.object.close()
             self.object = None
         self.links = {}
-
-
-def _all_functions(families: tuple[int, ...]) -> set[str]:
-    return {
-        probe.function
-        for backend in stages.BACKENDS
-        for probe in _all_probes(backend, families)
-        if probe.is_function
-    }
-
-
-def _all_probes(backend: str, families: tuple[int, ...]) -> Iterator[Probe]:
-    for family in families:
-        for hook in range(len(stages.HOOKS)):
-            for alternative in stages.candidates(backend, family, hook):
-                yield from alternative
 
 
 def _why_not(plan: Plan) -> str:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from icmp_rtt import netns, stages
 from icmp_rtt.decode import Decoder
 from icmp_rtt.errors import LibbpfError
-from icmp_rtt.kernel.libbpf import Libbpf
 from icmp_rtt.kernel.ringbuf import RingBuffer
 from icmp_rtt.kernel.symbols import Symbols
-from icmp_rtt.loader import Loader, open_loader, words
+from icmp_rtt.loader import words
 from icmp_rtt.model import PlannedProbe, Start
+from icmp_rtt.opening import open_object
 from icmp_rtt.privileges import check_privileges, give_up_privileges
 from icmp_rtt.refusal import refused_everything
 from icmp_rtt.survey import survey
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from icmp_rtt.kernel.bpfobject import Link, Object
     from icmp_rtt.kernel.facts import KernelFacts
+    from icmp_rtt.loader import Loader
     from icmp_rtt.options import Network, Options
     from icmp_rtt.plan import Plan
 
@@ -171,11 +172,10 @@ class Tracer:
     def _begin(self) -> None:
         options = self._options
         check_privileges()
-        lib = Libbpf(options.libbpf, options.verbose)
-        loader = open_loader(lib, options.object, options.btf)
+        loader, kernel = open_object(options, self.symbols)
         self._loader = loader
         self._where = self._namespace()
-        self._survey = survey(options, loader, self.symbols, self._config(loader))
+        self._survey = survey(options, loader, kernel, self._config(loader))
         self._object, self._links = self._survey.object, self._survey.links
         plan = self._survey.plan
         self._ring = RingBuffer(loader.lib, self._loaded.maps["events"].fd)

@@ -41,6 +41,7 @@ SETTINGS = {
     "typed_headers": (0, 1),
     "typed_task": (0, 1),
     "atomics": (0, 1),
+    "variables": (0, 1),  # of the kernel, whose addresses are known
 }
 # Of these the kernel's own facts say whether the last value is there at all.
 FEATURES = ("typed_headers", "typed_task", "atomics")
@@ -51,6 +52,7 @@ def combinations(kernel):
     """Settings by name, such that any TOGETHER values of different ones are met in one of them."""
     if TOGETHER == "all":
         usual = {name: int(getattr(kernel, name)) for name in FEATURES}
+        usual["variables"] = int(bool(kernel.variables))
         usual["self_test_netns"] = SETTINGS["self_test_netns"][-1]
         options = {name: values for name, values in SETTINGS.items() if name not in usual}
         rows = itertools.product(*options.values())
@@ -91,23 +93,14 @@ class Machine:
 
     def __init__(self):
         self.loader = Loader(Libbpf(), object_path(None), None)
-        functions = {
-            probe.function
-            for backend in stages.BACKENDS
-            for probe in self.probes(backend, (4, 6))
-            if probe.is_function
-        }
-        self.kernel = read_facts(self.loader.lib, Symbols(), functions, None)
+        self.kernel = read_facts(self.loader.lib, Symbols(), stages.functions((4, 6)), None)
         self.facts = plan.Facts(self.kernel.functions)
 
     def probes(self, backend, families):
         """Every probe that a plan may have there, on any kernel with BTF of its own."""
         return {
             probe: None
-            for family in families
-            for hook in range(len(stages.HOOKS))
-            for alternative in stages.candidates(backend, family, hook)
-            for probe in alternative
+            for probe in stages.probes(backend, families)
             if probe.kind != "raw_tp"  # of the object for kernels without
         }
 
@@ -118,6 +111,9 @@ class Machine:
         chosen = plan.choose(backend, families, self.facts)
         for group in ("address", "where", "limit"):
             settings.update(settings.pop(group))
+        known = self.kernel.variables if settings.pop("variables") else {}
+        settings["kprobes"] = int(backend == "kprobe" and bool(known))
+        settings.update({f"{name}_at": address for name, address in known.items()})
         config = {
             **settings,
             "families": sum({4: 1, 6: 2}[family] for family in families),
@@ -158,7 +154,7 @@ def test_every_combination_of_options_loads(machine):
     assert refused == []
     print(f"{len(every)} combinations in {time.monotonic() - begin:.0f} s")
     values = {(name, repr(value)) for settings in every for name, value in settings.items()}
-    pinned = len(FEATURES) + (TOGETHER == "all")
+    pinned = len(FEATURES) + 2 * (TOGETHER == "all")
     assert len(values) >= sum(map(len, SETTINGS.values())) - pinned
 
 

@@ -24,6 +24,7 @@ RANKS = {
     "stdout": 3,
     "netns": 2,
     "plan": 3,
+    "opening": 5,
     "privileges": 3,
     "report": 3,
     "record": 3,

@@ -72,12 +72,11 @@ def test_refused_everything(code, log, words):
 @pytest.fixture
 def found(monkeypatch):
     """The survey of such a kernel."""
-    monkeypatch.setattr(surveying, "read_facts", lambda *_: FACTS)
     monkeypatch.setattr(surveying, "lockdown", lambda: "none")
 
     def found(backend="auto", **refuses):
         options = Options(backend=backend, self_test=False, families=(4,))
-        return survey(options, FakeHost(**refuses), None, {"stacks": 0})
+        return survey(options, FakeHost(**refuses), FACTS, {"stacks": 0})
 
     return found
 
@@ -111,8 +110,7 @@ def test_back_ends_passed_over_have_a_remedy(found):
 def test_check_tells_the_verifiers_words(found, monkeypatch, verbose):
     """With --verbose, where a back end is left and where none is; the verdict stays last."""
     monkeypatch.setattr(checking, "check_privileges", lambda: None)
-    monkeypatch.setattr(checking, "Libbpf", lambda *_: None)
-    monkeypatch.setattr(checking, "open_loader", lambda *_: FakeHost())
+    monkeypatch.setattr(checking, "open_object", lambda *_: (FakeHost(), FACTS))
     kinds = ("fentry", "fexit", "kprobe", "kretprobe", "tp_btf")
     for refused, ok in ((kinds[:2], True), (kinds, False)):
         refuses = dict.fromkeys(refused, errno.EPERM)

@@ -42,13 +42,12 @@ class Kernel(FakeHost):
 @pytest.fixture
 def surveyed(monkeypatch):
     """The survey of such a kernel, by fentry and for IPv4."""
-    monkeypatch.setattr(surveying, "read_facts", lambda *_: FACTS)
 
     def surveyed(kernel):
         alone = contextlib.nullcontext(kernel)
         monkeypatch.setattr(surveying.selftest, "loopback", lambda _: alone)
         options = Options(backend="fentry", families=(4,))
-        return surveying.survey(options, kernel, None, {"stacks": 0}).plan
+        return surveying.survey(options, kernel, FACTS, {"stacks": 0}).plan
 
     return surveyed
 
