@@ -16,8 +16,8 @@ NEWER = ("bookworm", "trixie", "sid")
 def assert_traced(result, count=23):
     """As many complete echoes of six stages as ping says that it got answers."""
     assert result["status"] == 0, result["stderr"]
-    assert f"{count} received" in result["stdout"]
-    lines = [json.loads(line) for line in result["stdout"].splitlines() if line.startswith("{")]
+    assert f"{count} received" in result["stderr"]
+    lines = [json.loads(line) for line in result["stdout"].splitlines()]
     echoes = [line for line in lines if line["type"] == "echo"]
     assert len(echoes) == count, result["stderr"]
     for echo in echoes:
