@@ -42,14 +42,14 @@ def run(
     tracer: Tracer,
     options: Options,
     signals: Signals,
-    write: Callable[[str], None],
+    write: Callable[..., None],
     warn: Callable[[str], None],
     idle: Callable[[], None],
 ) -> int:
     """Report what an attached tracer sees until it is time to end.
 
     Args:
-        write: takes the reports.
+        write: takes reports, each as a string.
         warn: takes what was lost.
         idle: called now and then; raises if nobody wants reports any more.
 
@@ -98,7 +98,7 @@ def _give_way() -> None:
 class _Reports:
     """Turns records into reports, up to --count of them."""
 
-    def __init__(self, tracer: Tracer, options: Options, write: Callable[[str], None]) -> None:
+    def __init__(self, tracer: Tracer, options: Options, write: Callable[..., None]) -> None:
         self._write = write
         self._decode = tracer.decoder.echo
         self._count = options.max_echoes
@@ -132,7 +132,7 @@ class _Reports:
                     self._reported += 1
                     self._reordered += echo.reordered
             if reports:
-                self._write("".join(reports))
+                self._write(*reports)
 
     def end(self, counters: dict[str, int | None]) -> None:
         """Write the summary; what --count kept from being reported is not called reported."""

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from icmp_rtt.errors import IcmpRttError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from icmp_rtt.signals import Signals
 
 __all__ = ("Stdout", "StdoutError")
@@ -43,11 +45,16 @@ class Stdout:
             sys.stdout.reconfigure(errors="backslashreplace")
         self._signals = signals
         self._descriptor, self._at_once = _way_out()
+        self._is_pipe = self._descriptor is not None and _is_pipe(self._descriptor)
 
-    def write(self, text: str) -> None:
-        """Write all of ``text``."""
+    def write(self, *reports: str) -> None:
+        """Write all of them.
+
+        Others may write to the same pipe, a command that is being traced above all: what
+        they write comes between two reports, and not into one of up to PIPE_BUF bytes.
+        """
         try:
-            self._write_all(text)
+            self._write_all(reports)
         except BrokenPipeError:
             raise self._error("stdout was closed by its reader") from None
         except OSError as error:
@@ -63,20 +70,26 @@ class Stdout:
         if any(event & select.POLLERR for _, event in poll.poll(0)):
             raise self._error("stdout was closed by its reader")
 
-    def _write_all(self, text: str) -> None:
+    def _write_all(self, reports: tuple[str, ...]) -> None:
         """Every byte of it: an unbuffered stdout (PYTHONUNBUFFERED) drops what one write left."""
         sys.stdout.flush()
         if self._descriptor is None:
-            sys.stdout.write(text)
+            sys.stdout.write("".join(reports))
             return
-        rest = memoryview(text.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+        encoding = sys.stdout.encoding or "utf-8"
+        encoded = [report.encode(encoding, "backslashreplace") for report in reports]
+        for portion in _portions(encoded) if self._is_pipe else (b"".join(encoded),):
+            self._write_portion(portion, self._descriptor)
+
+    def _write_portion(self, portion: bytes, descriptor: int) -> None:
+        rest = memoryview(portion)
         while rest:
             if self._at_once < _EVERYTHING:
-                self._wait_for_room(self._descriptor)
+                self._wait_for_room(descriptor)
             try:
-                rest = rest[os.write(self._descriptor, rest[: self._at_once]) :]
+                rest = rest[os.write(descriptor, rest[: self._at_once]) :]
             except BlockingIOError:
-                self._wait_for_room(self._descriptor)
+                self._wait_for_room(descriptor)
 
     def _wait_for_room(self, descriptor: int) -> None:
         poll = select.poll()
@@ -114,11 +127,26 @@ def _way_out() -> tuple[int | None, int]:
         descriptor = sys.stdout.fileno()
     except (OSError, ValueError):
         return None, 0
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor, _EVERYTHING
-    if stat.S_ISFIFO(mode):
+    if _is_pipe(descriptor):
         with contextlib.suppress(OSError):
             flags = os.O_WRONLY | os.O_NONBLOCK
             return os.open(f"/proc/self/fd/{descriptor}", flags), _EVERYTHING
     return descriptor, select.PIPE_BUF
+
+
+def _is_pipe(descriptor: int) -> bool:
+    return stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+
+
+def _portions(reports: list[bytes]) -> Iterator[bytes]:
+    """As many of them together as a pipe takes all of or nothing; a longer one alone."""
+    together, length = [], 0
+    for report in reports:
+        if together and length + len(report) > select.PIPE_BUF:
+            yield b"".join(together)
+            together, length = [], 0
+        together.append(report)
+        length += len(report)
+    yield b"".join(together)

@@ -65,6 +65,40 @@ def test_slow_reader_gets_everything(monkeypatch, blocking, openable):
     assert b"".join(read).decode() == text
 
 
+def test_a_report_is_not_torn_by_another_writer():
+    """A command that is traced writes to the same pipe; its lines come between reports."""
+    report, line = "r" * 1500 + "\n", b"the command's own\n"
+    read, done = [], threading.Event()
+
+    def reader():
+        while data := os.read(pipe, 3000):
+            time.sleep(0.0005)
+            read.append(data)
+
+    def other(descriptor):
+        while not done.is_set():
+            os.write(descriptor, line)
+
+    with piped() as pipe:
+        threads = [
+            threading.Thread(target=reader),
+            threading.Thread(target=other, args=[sys.stdout.fileno()]),
+        ]
+        for thread in threads:
+            thread.start()
+        way_out = Stdout()
+        for _ in range(10):
+            way_out.write(*[report] * 64)
+        done.set()
+        threads[1].join()
+        os.close(way_out._descriptor)
+        sys.stdout.close()
+        threads[0].join()
+    lines = b"".join(read).splitlines(keepends=True)
+    assert set(lines) == {report.encode(), line}
+    assert lines.count(report.encode()) == 640
+
+
 @pytest.mark.parametrize("openable", [True, False])
 def test_stopped_reader_is_not_waited_for_after_a_signal(monkeypatch, openable):
     """Once told to end, and after some time; what follows goes nowhere, and does not wait."""
