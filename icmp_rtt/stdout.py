@@ -142,7 +142,8 @@ def _is_pipe(descriptor: int) -> bool:
 
 def _portions(reports: list[bytes]) -> Iterator[bytes]:
     """As many of them together as a pipe takes all of or nothing; a longer one alone."""
-    together, length = [], 0
+    together: list[bytes] = []
+    length = 0
     for report in reports:
         if together and length + len(report) > select.PIPE_BUF:
             yield b"".join(together)
