@@ -97,7 +97,7 @@ enum icmp_rtt_counter {
 	COUNTER_EXPIRED,	  /* given up by the reader */
 	COUNTER_IN_FLIGHT,	  /* still open at the reader's last sweep */
 	COUNTER_RESTARTED,	  /* ended by the same key starting again */
-	COUNTER_RESTARTED_LOST,	  /* of those, not reported: the ring buffer was full */
+	COUNTER_RESTARTED_LOST,	  /* of those, not reported: no room, or both began at once */
 	COUNTER_REFUSED,	  /* no room among the sessions */
 	COUNTER_DUPLICATE_REPLIES,
 	COUNTER_LATE_REPLIES,	  /* after the reader had given the echo up */

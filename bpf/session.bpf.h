@@ -138,6 +138,16 @@ static __always_inline __u64 first_stamp(const struct icmp_rtt_event *session, _
 	return 0;
 }
 
+/* Whether a hook has noted its packet; not so of one that another CPU is only just opening. */
+static __always_inline bool is_stamped(const struct icmp_rtt_event *session)
+{
+	__u64 any = *(const volatile __u8 *)&session->other_interface;
+
+	for (int i = 0; i < HOOK_COUNT; i++)
+		any |= *(const volatile __u64 *)&session->ts_ns[i];
+	return any;
+}
+
 /* A global function, as find_tagged is. */
 __noinline int complete_slot(__u32 number, __u64 word, __u64 now, __u32 cpu_number)
 {
@@ -219,7 +229,11 @@ __noinline int restart_slot(__u32 number, __u64 word)
 	return 0;
 }
 
-/* A new session; one that was under way under the same key ends first. */
+/*
+ * A new session; one that was under way under the same key ends first. Of two requests
+ * of one key at the same moment the first alone is followed: there is nothing to tell of
+ * the other that would tell them apart.
+ */
 static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu, __u8 family,
 							    struct echo_key *key, __u64 now)
 {
@@ -231,6 +245,11 @@ static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu
 	session = find_session(family, key);
 	if (session) {
 		word = word_of(session, family, key);
+		if (word && !is_stamped(session)) {
+			count(cpu, COUNTER_RESTARTED);
+			count(cpu, COUNTER_RESTARTED_LOST);
+			return NULL;
+		}
 		if (word)
 			restart_slot(slot_of_session(session)->number, word);
 	}

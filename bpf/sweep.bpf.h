@@ -88,7 +88,7 @@ __noinline int sweep_slot(__u32 number, __u64 oldest_ns, __u32 last_time)
 	word = *(volatile __u64 *)&bucket->word[number % BUCKET_SLOTS];
 	if ((word & SLOT_PHASE) != SLOT_OPEN)
 		return 0;
-	if (!last_time && slot->opened_ns > oldest_ns)
+	if (!last_time && (slot->opened_ns > oldest_ns || !is_stamped(&slot->event)))
 		return 1;
 	if (elsewhere(&slot->event)) {
 		leave(cpu, slot, word, COUNTER_OTHER_INTERFACE);

@@ -8,6 +8,7 @@ functions that need them: --help and bad usage are answered without the rest.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -53,6 +54,9 @@ def main(argv: Sequence[str] | None = None, make_tracer: MakeTracer | None = Non
         return error.exit_status
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except MemoryError:
+        _say(f"out of memory: {shortage(errno.ENOMEM)}")
+        return 1
     except OSError as error:
         remedy = shortage(error.errno)
         if remedy is None:

@@ -7,6 +7,7 @@
         ObjectError           the BPF object or BTF file does not fit
         LibbpfError           a call into libbpf failed
         DecodeError           bytes do not fit their layout
+            TornRecordError   of two echoes at once
 
 A message is one line in lower case: the cause, then the remedy. Whatever is
 longer goes into ``detail``, which is shown with --verbose only.
@@ -24,6 +25,7 @@ __all__ = (
     "ObjectError",
     "OptionError",
     "RequirementError",
+    "TornRecordError",
     "shortage",
 )
 
@@ -81,6 +83,13 @@ class LibbpfError(IcmpRttError):
 
 class DecodeError(IcmpRttError):
     """Bytes from the kernel do not fit the layout that the object promised."""
+
+
+class TornRecordError(DecodeError):
+    """A record of a session that was used anew while it was still being written.
+
+    Two CPUs that send one id and sequence at the same moment bring that about.
+    """
 
 
 def shortage(code: int | None) -> str | None:

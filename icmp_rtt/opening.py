@@ -40,11 +40,15 @@ def open_object(options: Options, symbols: Symbols) -> tuple[Loader, KernelFacts
             found.append(error)
 
     thread = threading.Thread(target=read, name="icmp-rtt facts")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads to be had: one after the other, then
+        read()
     try:
         loader = open_loader(lib, options.object, options.btf)
     finally:
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
     kernel = found[0]
     if isinstance(kernel, BaseException):
         raise kernel

@@ -9,6 +9,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from icmp_rtt.errors import TornRecordError
 from icmp_rtt.model import COMPLETE, DUPLICATE, LATE
 from icmp_rtt.report.summary import loss_warnings
 
@@ -34,6 +35,8 @@ _BATCH = 64
 # find one or two of a flood each time, at the expense of whom we watch.
 _GATHER_S = 0.005
 _NICE = 19
+# What a record that could not be told changes, by whether it was of a complete echo.
+_LOST = {True: (("reported", -1), ("events_lost", 1)), False: (("incomplete_lost", 1),)}
 # After --timeout: the tracer looks for sessions past it ten times a second.
 _GIVEN_UP_NS = 250_000_000
 
@@ -101,9 +104,11 @@ class _Reports:
     def __init__(self, tracer: Tracer, options: Options, write: Callable[..., None]) -> None:
         self._write = write
         self._decode = tracer.decoder.echo
+        self._completed = tracer.completed
         self._count = options.max_echoes
         self._reported = 0
         self._reordered = 0
+        self._torn = {True: 0, False: 0}  # records, by whether of a complete echo
         self._surplus = 0  # complete echoes that came after the last one asked for
         self._json = options.format == "json"
         self._renderer = self._begin(tracer, options)
@@ -123,7 +128,11 @@ class _Reports:
         for begin in range(0, len(records), _BATCH):
             reports = []
             for record in records[begin : begin + _BATCH]:
-                echo = decode(record)
+                try:
+                    echo = decode(record)
+                except TornRecordError:
+                    self._torn[self._completed(record)] += 1
+                    continue
                 if self.full:
                     self._surplus += echo.outcome == COMPLETE
                     continue
@@ -139,6 +148,10 @@ class _Reports:
         if self._count is not None and "reported" in counters:
             counters["reported"] = (counters["reported"] or 0) - self._surplus
             counters["beyond_count"] = self._surplus
+        for complete, names in _LOST.items():
+            for name, sign in names:
+                if self._torn[complete]:
+                    counters[name] = (counters[name] or 0) + sign * self._torn[complete]
         if "replies" in counters:
             counters["reordered_replies"] = self._reordered
         if self._json:

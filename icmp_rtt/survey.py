@@ -73,7 +73,7 @@ def survey(options: Options, loader: Loader, kernel: KernelFacts, config: Config
                 return Survey(
                     plan,
                     kernel,
-                    notes,
+                    (*notes, *_unseen(backend, kernel)),
                     tuple(passed_over),
                     "".join(attempt.refusals),
                     options.self_test,
@@ -260,6 +260,15 @@ class _Attempt:
             self.object.close()
             self.object = None
         self.links = {}
+
+
+def _unseen(backend: str, kernel: KernelFacts) -> tuple[str, ...]:
+    if backend != "kprobe" or kernel.tells_kprobes:
+        return ()
+    return (
+        "what arrives while the kernel leaves kprobes out may look dropped or unanswered:"
+        " kernel addresses are hidden, it takes CAP_SYSLOG and kernel.kptr_restrict below 2",
+    )
 
 
 def _why_not(plan: Plan) -> str:

@@ -113,6 +113,10 @@ class Tracer:
             records += sorted(self._ring.consume(), key=self._given_up_ns)
         return self._checked(records)
 
+    def completed(self, record: bytes) -> bool:
+        """Whether it is of an echo that a reply has ended."""
+        return record[self._outcome_at] == self._complete
+
     def in_flight(self) -> int:
         """How many sessions are under way."""
         return self._sweep()
@@ -260,7 +264,7 @@ class Tracer:
 
     def _completed_after(self, end_ns: int, record: bytes) -> bool:
         """Whether a reply that arrived later than ``end_ns`` has ended it."""
-        if record[self._outcome_at] != self._complete:
+        if not self.completed(record):
             return False
         last_ns: int = max(self._stamps.unpack_from(record, self._stamps_at))
         return last_ns > end_ns

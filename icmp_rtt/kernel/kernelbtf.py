@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import struct
 from ctypes import byref, c_uint32, string_at
-from errno import ENOENT
+from errno import ENOENT, ENOMEM
 
-from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError
+from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError, shortage
 from icmp_rtt.kernel.btf import Btf
 from icmp_rtt.kernel.libbpf import Handle, Libbpf, decoded_name
 from icmp_rtt.kernel.objfile import read_file
@@ -92,6 +92,12 @@ def _load_own(lib: Libbpf) -> int:
     except LibbpfError as error:
         if not os.path.isdir("/sys/kernel"):
             raise RequirementError("kernel BTF is in /sys: mount /sys", error.log) from error
+        if has_own_btf():  # libbpf gives no other cause than that it found none
+            raise RequirementError(
+                f"kernel BTF is there, and libbpf could not load it: {shortage(ENOMEM)},"
+                " if it is that; --verbose shows its words",
+                error.log,
+            ) from error
         raise RequirementError(
             "this kernel has no BTF: it takes one built with CONFIG_DEBUG_INFO_BTF=y, "
             "or a BTF file of this kernel with --btf FILE",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ("loss_warnings", "summary_text")
 
+_WHY_LOST = "the ring buffer was full, or two of one id and sequence were sent at once"
 # What may have kept an echo from being reported, with the option to look at.
 _PASSED_OVER = (
     ("other_address", "between other addresses (--src-ip, --dst-ip)"),
@@ -19,14 +20,14 @@ _PASSED_OVER = (
     ("below_threshold", "complete, but faster than the threshold (--latency-ms)"),
     ("unasked", "complete, while incomplete ones alone are asked for (--only-incomplete)"),
     ("refused", "refused for want of room (--max-sessions)"),
-    ("events_lost", "complete, but lost because the ring buffer was full"),
+    ("events_lost", f"complete, but lost: {_WHY_LOST}"),
     ("unparsed", "with headers that could not be read in place"),
     ("unmatched_replies", "replies whose request was not seen"),
     ("in_flight", "still under way at the end (--timeout)"),
 )
 _LOSSES = (
-    ("events_lost", "complete echoes lost: the ring buffer was full"),
-    ("incomplete_lost", "incomplete echoes lost: the ring buffer was full"),
+    ("events_lost", f"complete echoes lost: {_WHY_LOST}"),
+    ("incomplete_lost", f"incomplete echoes lost: {_WHY_LOST}"),
     ("refused", "echoes refused: more were under way than --max-sessions has room for"),
     ("unparsed", "packets not looked at: their headers could not be read in place"),
     ("list_truncated", "receive lists not walked to their end: echoes in them may be missing"),

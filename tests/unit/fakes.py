@@ -49,6 +49,9 @@ class FakeTracer:
     def give_up_privileges(self, command):
         self.log.append(f"gave up, command {command}")
 
+    def completed(self, record):
+        return True
+
     def poll(self, timeout_ms):
         self.log.append("poll")
         assert 0 <= timeout_ms <= 100

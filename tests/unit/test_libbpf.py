@@ -15,6 +15,7 @@ from elfwriter import PROGBITS, elf
 from fakelib import FakeLib
 
 from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError
+from icmp_rtt.kernel import kernelbtf
 from icmp_rtt.kernel import libbpf as libbpf_module
 from icmp_rtt.kernel.bpfobject import Object
 from icmp_rtt.kernel.kernelbtf import KernelBtf, check_file
@@ -361,8 +362,13 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
         KernelBtf(FakeLib(), str(tmp_path))
 
 
-def test_a_kernel_without_btf_is_told_with_the_remedy():
-    """Both ways out are named."""
+def test_a_kernel_without_btf_is_told_with_the_remedy(monkeypatch):
+    """Both ways out are named; where it is there, and libbpf finds none, another one."""
+    monkeypatch.setattr(kernelbtf, "has_own_btf", lambda: True)
+    lib = FakeLib(btf__load_vmlinux_btf=lambda: None)
+    with pytest.raises(RequirementError, match="could not load it: raise the limit of memory"):
+        KernelBtf(lib)
+    monkeypatch.setattr(kernelbtf, "has_own_btf", lambda: False)
     lib = FakeLib(btf__load_vmlinux_btf=lambda: None)
     with pytest.raises(RequirementError, match="CONFIG_DEBUG_INFO_BTF=y, or .* --btf FILE"):
         KernelBtf(lib)

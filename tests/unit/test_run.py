@@ -131,9 +131,26 @@ def test_losses_and_warnings(run):
     assert status == 0
     assert err.splitlines() == [
         r"icmp-rtt: warning: no\x1b luck",
-        "icmp-rtt: warning: 2 complete echoes lost: the ring buffer was full",
+        "icmp-rtt: warning: 2 complete echoes lost: the ring buffer was full, or two of one id"
+        " and sequence were sent at once",
     ]
     assert "warning" not in out
+
+
+def test_a_torn_record_is_counted_and_the_run_goes_on(run):
+    """Two CPUs that send the same request at once may leave one without stamps."""
+    torn = record(hooks=())
+    counters = {"complete": 2, "reported": 2, "events_lost": 0, "incomplete_lost": 0}
+    tracer = FakeTracer([[torn, record()], kill()], counters=counters)
+    status, out, err = run(tracer, "--format", "json")
+    assert status == 0
+    told = json_lines(out)
+    assert [line["type"] for line in told] == ["start", "echo", "summary"]
+    assert (told[-1]["counters"]["reported"], told[-1]["counters"]["events_lost"]) == (1, 1)
+    assert "1 complete echoes lost" in err
+    tracer = FakeTracer([[torn], kill()], counters={"incomplete_lost": 1})
+    tracer.completed = lambda _: False
+    assert json_lines(run(tracer, "--format", "json")[1])[-1]["counters"]["incomplete_lost"] == 2
 
 
 def test_reordered_replies_are_counted(run):

@@ -48,7 +48,8 @@ def test_losses_are_warned_of():
     """Each kind of loss has its own warning, and what is zero has none."""
     counters = {"events_lost": 3, "refused": 0, "probe_misses": 1, "complete": 9}
     assert loss_warnings(counters) == [
-        "3 complete echoes lost: the ring buffer was full",
+        "3 complete echoes lost: the ring buffer was full, or two of one id and sequence were"
+        " sent at once",
         "1 probe runs missed by the kernel: stages or echoes may be missing",
     ]
     assert loss_warnings({"complete": 9}) == []
