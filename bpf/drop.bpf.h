@@ -122,6 +122,9 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	}
 	if (!session || (side == SIDE_TRANSMIT && is_observers_copy(session, skb, sk)))
 		return;
+	/* Overheard by another device of this host: it has left. */
+	if (side == SIDE_TRANSMIT && pkt_type_of(skb, TYPED_TRACEPOINT) == PACKET_OTHERHOST)
+		return;
 	if (side == SIDE_RECEIVE)
 		adopt_arrival(cpu, session, skb, &key,
 			      dev && device_wanted(dev, TYPED_TRACEPOINT));

@@ -201,6 +201,22 @@ def test_overheard(promiscuous, here, kind):
     assert (c["requests"], c["complete"], c["incomplete"], c["drops"]) == (0, 0, 0, 0), c
 
 
+def test_overheard_by_another_device(backend):
+    """A request that another device of this host sees pass has left: that is no drop of it."""
+    sh("ip link add o0 type veth peer name o1 && ip link set o0 up && ip link set o1 up")
+    sh("ip address add 10.77.9.1/24 dev o0")
+    sh("ip neighbour add 10.77.9.9 lladdr 02:00:00:00:00:99 dev o0")
+    try:
+        script = "ping -q -c 3 -i 0.1 -W 0.2 10.77.9.9 || true"
+        run = run_script(script, "--src-ip", "10.77.9.1", "--backend", backend, "--timeout", "0.2")
+    finally:
+        sh("ip link delete o0")
+    told = [(echo["outcome"], echo["reason"], echo["drop"]) for echo in run.echoes]
+    assert told == [("incomplete", "no reply", None)] * 3
+    assert [echo["last_stage"] for echo in run.echoes] == [2, 2, 2]
+    assert run.counters["drops"] == 0
+
+
 @pytest.fixture
 def answers_broadcasts(veth):
     """This host answers what was asked of all."""
