@@ -58,7 +58,8 @@ def test_without_the_last_stage(veth, backend, tmp_path):
     with without("icmp_rcv", tmp_path):
         run = trace(
             *("--src-ip", LOCAL, "--dst-ip", PEER, "--backend", backend),
-            *("--", "ping", "-c", "5", "-i", "0.02", PEER),
+            # -U: until the answer reaches ping, not until the kernel has stamped its arrival.
+            *("--", "ping", "-U", "-c", "5", "-i", "0.02", PEER),
         )
     assert run.status == 0, run.stderr
     assert_complete(run.echoes, 5, seen=range(4))
