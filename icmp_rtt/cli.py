@@ -9,6 +9,7 @@ functions that need them: --help and bad usage are answered without the rest.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None, make_tracer: MakeTracer | None = Non
     """
     words = sys.argv[1:] if argv is None else list(argv)
     verbose = "--verbose" in (words[: words.index("--")] if "--" in words else words)
+    gc.disable()  # what a start makes lives on: a search for garbage finds none; see run()
     try:
         with Signals() as signals:
             return _run(words, signals, make_tracer)
@@ -65,6 +67,8 @@ def main(argv: Sequence[str] | None = None, make_tracer: MakeTracer | None = Non
         return 1
     except Exception as error:  # ours to explain, not the user's to read
         return _internal(error, verbose)
+    finally:
+        gc.enable()
 
 
 def _internal(error: Exception, verbose: bool) -> int:

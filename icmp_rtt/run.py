@@ -64,6 +64,7 @@ def run(
         CommandError: the command could not be started.
     """
     gc.freeze()  # what the start has left behind lives on: no need to look through it again
+    gc.enable()
     reports = _Reports(tracer, options, write)
     status = 0
     failed = None
