@@ -108,7 +108,7 @@ enum icmp_rtt_counter {
 	COUNTER_OTHER_INTERFACE,  /* sessions that passed by other devices alone */
 	COUNTER_UNPARSED,	  /* headers not where they can be read in place */
 	COUNTER_LIST_TRUNCATED,	  /* receive list longer than the program may walk */
-	COUNTER_SKIPPED,	  /* arrivals of ours while the kernel ran no kprobe */
+	COUNTER_SKIPPED,	  /* ICMP that arrived while the kernel ran no kprobe */
 	COUNTER_DROPS,		  /* of our packets, where that ended the echo */
 	COUNTER_ICMP_ERRORS,	  /* that quote one of our requests */
 	COUNTER_COUNT,

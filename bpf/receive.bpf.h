@@ -111,22 +111,6 @@ static __always_inline bool kprobes_skipped(const struct cpu_state *cpu)
 	return kprobe || active;
 }
 
-/* A request that is answered unseen: all that can be told of it is that there was one. */
-static __always_inline void skip_request(struct cpu_state *cpu, struct sk_buff *skb,
-					 const struct packet *packet, __u32 netns,
-					 const int family)
-{
-	struct arrival *arrival = find_arrival(cpu, (__u64)skb);
-
-	if (arrival) /* of an earlier packet */
-		release_arrival(arrival);
-	if (pkt_type_of(skb, TYPED_TRACEPOINT) != PACKET_OTHERHOST && started &&
-	    (!config.netns || config.netns == netns) &&
-	    in_prefix(packet->daddr, config.local, config.local_mask, family) &&
-	    in_prefix(packet->saddr, config.remote, config.remote_mask, family))
-		count(cpu, COUNTER_SKIPPED);
-}
-
 /*
  * A reply where no hook follows this one: if it is of an echo of ours, that ends here.
  * @unseen: such hooks are there, and will not see it.
@@ -156,8 +140,6 @@ static __always_inline void on_last_recv(void *ctx, struct cpu_state *cpu, struc
 	session = find_receive(family, &key, sum_without_type(packet));
 	if (!session)
 		return;
-	if (unseen)
-		count(cpu, COUNTER_SKIPPED);
 	if (!device_wanted(dev, TYPED_TRACEPOINT)) {
 		/* The one above it may be. */
 		if (!unseen)
@@ -240,6 +222,9 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 		return;
 	refuse_none(cpu);
 	cpu->delivered = 0;
+	unseen = config.tx_close != HOOK_RECV && kprobes_skipped(cpu);
+	if (unseen)
+		count(cpu, COUNTER_SKIPPED);
 	/* Where there is a hook behind this one, that counts what is ICMP for sure. */
 	if (packet.kind == PACKET_UNREADABLE && config.tx_close == HOOK_RECV)
 		count(cpu, COUNTER_UNPARSED);
@@ -255,23 +240,22 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 		refuse_direction(cpu, (__u64)skb, family, &packet);
 		return;
 	}
-	unseen = kprobes_skipped(cpu);
 	/* What is put together of fragments goes on when its last one comes. */
-	if (unseen && packet.fragment) {
-		count(cpu, COUNTER_SKIPPED);
+	if (packet.fragment)
 		unseen = false;
-	}
 	if ((unseen || config.tx_close == HOOK_RECV) && direction == DIRECTION_TX) {
 		on_last_recv(ctx, cpu, skb, &packet, probe, family, unseen);
 		return;
 	}
-	dev = GET(TYPED_TRACEPOINT, skb, dev);
-	if (unseen && config.rx_open != HOOK_RECV) {
-		skip_request(cpu, skb, &packet, netns_of_device(dev, TYPED_TRACEPOINT), family);
+	if (unseen) { /* It is answered unseen: there is no more to tell of it. */
+		arrival = find_arrival(cpu, (__u64)skb);
+		if (arrival) /* of an earlier packet */
+			release_arrival(arrival);
 		return;
 	}
 	now = bpf_ktime_get_ns();
 	arrival = claim_arrival(cpu, (__u64)skb);
+	dev = GET(TYPED_TRACEPOINT, skb, dev);
 	if (!arrived_before(arrival, skb, &packet)) {
 		arrival->skb = (__u64)skb;
 		arrival->recv_ns = now;
