@@ -30,7 +30,9 @@
 #define IP6_OFFSET 0xFFF8
 #define IP6_MF 0x0001
 #define IPV4_IHL_MIN 5
-#define IPV4_SADDR 12 /* daddr follows it */
+#define IPV4_WITHOUT_OPTIONS 0x45 /* how such a header begins */
+#define IPV4_SADDR 12
+#define IPV4_DADDR 16
 #define IPV6_SADDR 8
 #define IPV6_HLEN 40
 #define IPV6_EXTENSIONS_MAX 6

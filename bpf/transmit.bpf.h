@@ -249,6 +249,22 @@ static __always_inline __u8 family_at_device(struct sk_buff *skb, const bool typ
 	return version == 4 ? FAMILY_IPV4 : version == 6 ? FAMILY_IPV6 : 0;
 }
 
+/*
+ * Whether it is an answer of this host's, where only what we ask is followed and no
+ * hook comes before this one: told by two loads.
+ */
+static __always_inline bool is_own_answer(struct sk_buff *skb, const bool typed)
+{
+	const void *at;
+
+	if (config.tx_open != HOOK_XMIT || tracing(DIRECTION_RX) || !typed ||
+	    !config.typed_headers || skb->protocol != bpf_htons(ETH_P_IP) || skb->data_len)
+		return false;
+	at = header_by_offset(skb, FAMILY_IPV4, typed).at;
+	return (__u8)word_at(at) == IPV4_WITHOUT_OPTIONS &&
+	       (__u8)(word_at(at + IPV4_DADDR) >> 32) == ICMP_ECHOREPLY;
+}
+
 static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int probe,
 				    const bool typed)
 {
@@ -269,6 +285,8 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 	protocol = GET(typed, sk, sk_protocol);
 	if (protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6) {
 		if (config.tx_open != HOOK_XMIT && was_passed_over((__u64)skb, (__u64)sk))
+			return;
+		if (protocol == IPPROTO_ICMP && is_own_answer(skb, typed))
 			return;
 	} else if (protocol != IPPROTO_RAW &&
 		   GET(typed, sk, __sk_common.skc_family) != AF_PACKET) {
