@@ -4,7 +4,8 @@
 
 PYTHON	  ?= $(firstword $(wildcard /usr/bin/python3) python3)
 CLANG	  ?= clang
-LLVM_STRIP ?= $(patsubst clang%,llvm-strip%,$(CLANG))
+# The compiler's own, or else any: what comes of it is the same.
+LLVM_STRIP ?= $(shell $(CLANG) -print-prog-name=llvm-strip)
 PREFIX	  ?= /usr/local
 KERNEL	  ?= all
 SECONDS	  ?= 10
