@@ -13,7 +13,7 @@ from icmp_rtt.kernel.symbols import Symbols
 from icmp_rtt.opening import open_object
 from icmp_rtt.privileges import check_privileges
 from icmp_rtt.refusal import refused_everything
-from icmp_rtt.survey import survey
+from icmp_rtt.survey import proof, survey
 
 if TYPE_CHECKING:
     from icmp_rtt.loader import Loader
@@ -30,8 +30,10 @@ def check(options: Options) -> tuple[list[str], bool]:
         if options.netns is not None:
             netns.inode_of(netns.path_of(options.netns))
         check_privileges()
-        loader, kernel = open_object(options, Symbols())
-        found = survey(options, loader, kernel, {"directions": _tx(loader), "stacks": 0})
+        with proof(options) as loopback:
+            loader, kernel = open_object(options, Symbols())
+            config = {"directions": _tx(loader), "stacks": 0}
+            found = survey(options, loader, kernel, config, loopback)
         found.object.close()
     except IcmpRttError as error:
         shown = refused_everything(error) if isinstance(error, LibbpfError) else error

@@ -20,7 +20,7 @@ from icmp_rtt import netns
 from icmp_rtt.errors import RequirementError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = ("Loopback", "loopback", "without_ipv6")
 
@@ -35,14 +35,61 @@ _NO_ANSWER = "::1 does not answer itself; where others do, use --no-self-test"
 
 
 class Loopback:
-    """A private namespace, ready to ping itself."""
+    """A private namespace, ready to ping itself; made meanwhile, and waited for when asked about.
 
-    def __init__(
-        self, inode: int, no_ipv6: str | None, ping: Callable[[], tuple[int, ...]]
-    ) -> None:
-        self.netns = inode  # inode number
-        self.no_ipv6 = no_ipv6  # why IPv6 is not to be had here, None if it is
-        self.ping = ping  # sends one echo of each family there is; those not answered
+    Args:
+        families: of the echoes that it sends.
+        child: where the child reads what it is to do.
+        told: where it writes what came of it.
+
+    Raises (of every attribute and method):
+        RequirementError: no namespace can be made here, or its process is gone.
+    """
+
+    def __init__(self, families: tuple[int, ...], child: int, told: int) -> None:
+        self._families = families
+        self._child = child
+        self._told = told
+        self._hello: tuple[int, int] | None = None
+
+    @property
+    def netns(self) -> int:
+        """Its inode number."""
+        return self._greeting()[0]
+
+    @property
+    def no_ipv6(self) -> str | None:
+        """Why IPv6 is not to be had here, None if it is."""
+        return _why_no_ipv6(self._greeting()[1])
+
+    def ping(self) -> tuple[int, ...]:
+        """Send one echo of each family there is; those not answered."""
+        self._greeting()  # comes first
+        try:
+            os.write(self._child, b"g")
+        except BrokenPipeError as error:
+            raise RequirementError(
+                "the process of the self-test was killed: try again,"
+                " or leave the test out with --no-self-test"
+            ) from error
+        answered = self._answer(2)
+        return tuple(family for family in self._families if family not in answered)
+
+    def _greeting(self) -> tuple[int, int]:
+        if self._hello is None:
+            hello = self._answer(_HELLO.size)
+            if len(hello) < _HELLO.size:
+                raise RequirementError(
+                    "no private network namespace for the self-test can be made: run as root,"
+                    " or leave it out with --no-self-test"
+                )
+            inode, code = _HELLO.unpack(hello)
+            self._hello = inode, code
+        return self._hello
+
+    def _answer(self, size: int) -> bytes:
+        readable, _, _ = select.select([self._told], [], [], 2 * _ANSWER_S)
+        return os.read(self._told, size) if readable else b""
 
 
 def without_ipv6() -> str | None:
@@ -58,8 +105,12 @@ def without_ipv6() -> str | None:
 def loopback(families: Iterable[int]) -> Iterator[Loopback]:
     """A child process with a network namespace of its own.
 
+    To be entered before this process has had a thread: one that has been waited for
+    may still be on its way out, which before glibc 2.34 loads libgcc_s (pthread_exit),
+    and a child that is forked in the midst of that can load nothing any more.
+
     Raises:
-        RequirementError: no process, or no namespace, can be made here.
+        RequirementError: no process can be made here.
     """
     to_child, from_child = os.pipe(), os.pipe()
     try:
@@ -76,30 +127,12 @@ def loopback(families: Iterable[int]) -> Iterator[Loopback]:
     os.close(to_child[0])
     os.close(from_child[1])
     try:
-        hello = _answer(from_child[0], _HELLO.size)
-        if len(hello) < _HELLO.size:
-            raise RequirementError(
-                "no private network namespace for the self-test can be made: run as root,"
-                " or leave it out with --no-self-test"
-            )
-
-        def ping() -> tuple[int, ...]:
-            os.write(to_child[1], b"g")
-            answered = _answer(from_child[0], 2)
-            return tuple(family for family in families if family not in answered)
-
-        inode, code = _HELLO.unpack(hello)
-        yield Loopback(inode, _why_no_ipv6(code), ping)
+        yield Loopback(tuple(families), to_child[1], from_child[0])
     finally:
         os.close(to_child[1])
         os.close(from_child[0])
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-
-
-def _answer(fd: int, size: int) -> bytes:
-    readable, _, _ = select.select([fd], [], [], 2 * _ANSWER_S)
-    return os.read(fd, size) if readable else b""
 
 
 def _child(
@@ -108,8 +141,8 @@ def _child(
     """Never returns: tells its namespace, and pings itself when told to."""
     status = 1
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM):  # the parent's to answer, and us to follow
+            signal.signal(number, signal.SIG_IGN)
         os.close(to_child[1])
         os.close(from_child[0])
         _own_namespace()

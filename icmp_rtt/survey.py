@@ -22,6 +22,7 @@ from icmp_rtt.plan import Facts, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from icmp_rtt.kernel.bpfobject import Link, Object
     from icmp_rtt.loader import Loader
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     Config = Mapping[str, int | tuple[int, ...]]
 
-__all__ = ("Survey", "served", "survey")
+__all__ = ("Survey", "proof", "served", "survey")
 
 _ECHOES = 3  # of our own at the most, until each probe has seen one
 
@@ -52,35 +53,45 @@ class Survey(NamedTuple):
     links: dict[str, Link]  # by program
 
 
-def survey(options: Options, loader: Loader, kernel: KernelFacts, config: Config) -> Survey:
+def proof(options: Options) -> AbstractContextManager[Loopback | None]:
+    """What a plan is proved with, where it is to be: to be entered as selftest.loopback is."""
+    return selftest.loopback(options.families) if options.self_test else contextlib.nullcontext()
+
+
+def survey(
+    options: Options,
+    loader: Loader,
+    kernel: KernelFacts,
+    config: Config,
+    loopback: Loopback | None,
+) -> Survey:
     """Attach the best back end that there is, or the one asked for.
 
     Args:
         config: of the object, without what follows from the plan and the kernel.
+        loopback: what ``proof`` gave.
 
     Raises:
         RequirementError: there is none.
     """
     backends = list(stages.BACKENDS) if options.backend == "auto" else [options.backend]
     passed_over: list[str] = []
-    proof = selftest.loopback(options.families) if options.self_test else contextlib.nullcontext()
-    with proof as loopback:
-        options, notes = served(options, loopback.no_ipv6 if loopback else selftest.without_ipv6())
-        attempt = _Attempt(options, loader, kernel, config, loopback)
-        for backend in backends:
-            plan = attempt.attach(backend)
-            if attempt.object is not None:
-                return Survey(
-                    plan,
-                    kernel,
-                    (*notes, *_unseen(backend, kernel)),
-                    tuple(passed_over),
-                    "".join(attempt.refusals),
-                    options.self_test,
-                    attempt.object,
-                    attempt.links,
-                )
-            passed_over.append(": ".join(filter(None, (backend, _why_not(plan), attempt.remedy))))
+    options, notes = served(options, loopback.no_ipv6 if loopback else selftest.without_ipv6())
+    attempt = _Attempt(options, loader, kernel, config, loopback)
+    for backend in backends:
+        plan = attempt.attach(backend)
+        if attempt.object is not None:
+            return Survey(
+                plan,
+                kernel,
+                (*notes, *_unseen(backend, kernel)),
+                tuple(passed_over),
+                "".join(attempt.refusals),
+                loopback is not None,
+                attempt.object,
+                attempt.links,
+            )
+        passed_over.append(": ".join(filter(None, (backend, _why_not(plan), attempt.remedy))))
     causes = ["; ".join(passed_over)]
     if options.btf is not None:
         causes.append(f"is {options.btf} BTF of this very kernel, {os.uname().release}?")

@@ -23,7 +23,7 @@ from icmp_rtt.model import PlannedProbe, Start
 from icmp_rtt.opening import open_object
 from icmp_rtt.privileges import check_privileges, give_up_privileges
 from icmp_rtt.refusal import refused_everything
-from icmp_rtt.survey import survey
+from icmp_rtt.survey import proof, survey
 from icmp_rtt.unanswered import Unanswered
 
 if TYPE_CHECKING:
@@ -176,10 +176,11 @@ class Tracer:
     def _begin(self) -> None:
         options = self._options
         check_privileges()
-        loader, kernel = open_object(options, self.symbols)
-        self._loader = loader
-        self._where = self._namespace()
-        self._survey = survey(options, loader, kernel, self._config(loader))
+        with proof(options) as loopback:
+            loader, kernel = open_object(options, self.symbols)
+            self._loader = loader
+            self._where = self._namespace()
+            self._survey = survey(options, loader, kernel, self._config(loader), loopback)
         self._object, self._links = self._survey.object, self._survey.links
         plan = self._survey.plan
         self._ring = RingBuffer(loader.lib, self._loaded.maps["events"].fd)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What this host's own kernel lets the tool do: at least the tracepoint back end."""
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -76,6 +79,30 @@ def test_signals_end_cleanly(veth, number):
         rest, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert json.loads(rest.splitlines()[-1])["type"] == "summary"
+
+
+def is_in_a_namespace(parent):
+    """Whether a child of process ``parent`` has a network namespace of its own."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            if int((process / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                return not (process / "ns/net").samefile("/proc/self/ns/net")
+    return False
+
+
+def test_ctrl_c_during_the_start():
+    """A terminal sends it to the self-test's process, too; the run ends as at any other time."""
+    command = [sys.executable, "-m", "icmp_rtt", "--format", "json", *TRACEPOINTS]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        while not is_in_a_namespace(process.pid):
+            assert process.poll() is None, process.stderr.read()
+        os.killpg(process.pid, signal.SIGINT)
+        out, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (0, "")
+    assert [json.loads(line)["type"] for line in out.splitlines()] == ["start", "summary"]
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def found(monkeypatch):
 
     def found(backend="auto", **refuses):
         options = Options(backend=backend, self_test=False, families=(4,))
-        return survey(options, FakeHost(**refuses), FACTS, {"stacks": 0})
+        return survey(options, FakeHost(**refuses), FACTS, {"stacks": 0}, None)
 
     return found
 

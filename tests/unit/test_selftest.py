@@ -3,10 +3,14 @@
 
 import errno
 import os
+import signal
+import threading
 
 import pytest
 
-from icmp_rtt import netns, selftest
+from icmp_rtt import check as checking
+from icmp_rtt import netns, selftest, tracer
+from icmp_rtt.cli import main
 from icmp_rtt.errors import RequirementError
 from icmp_rtt.options import Options
 from icmp_rtt.selftest import loopback
@@ -72,8 +76,10 @@ def test_no_namespace(answers, monkeypatch):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(selftest, "_own_namespace", refuse)
-    with pytest.raises(RequirementError, match="run as root, .*--no-self-test"), loopback((4,)):
-        pass
+    with loopback((4,)) as private:
+        for ask in (lambda: private.netns, lambda: private.no_ipv6, private.ping):
+            with pytest.raises(RequirementError, match="run as root, .*--no-self-test"):
+                ask()
 
 
 def test_no_process(answers, monkeypatch):
@@ -87,6 +93,57 @@ def test_no_process(answers, monkeypatch):
     with pytest.raises(RequirementError, match="ulimit -u.*--no-self-test"), loopback((4,)):
         pass
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture
+def child(monkeypatch):
+    """The process numbers of those that were forked."""
+    children = []
+
+    def fork(fork=os.fork):
+        children.append(fork())
+        return children[-1]
+
+    monkeypatch.setattr(selftest.os, "fork", fork)
+    return children
+
+
+def test_what_the_terminal_sends_is_the_parents_matter(answers, child):
+    """Ctrl-C goes to the whole process group: the child does not end before its parent does."""
+    with loopback((4,)) as private:
+        assert private.netns
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(child[0], number)
+        assert private.ping() == ()
+    with pytest.raises(ProcessLookupError):
+        os.kill(child[0], 0)
+
+
+def test_killed_child(answers, child):
+    """Somebody's SIGKILL is told as that."""
+    with loopback((4,)) as private:
+        assert private.netns
+        os.kill(child[0], signal.SIGKILL)
+        os.waitid(os.P_PID, child[0], os.WEXITED | os.WNOWAIT)
+        with pytest.raises(RequirementError, match="was killed: try again"):
+            private.ping()
+
+
+@pytest.mark.parametrize("words", [[], ["check"], ["--interface", "lo", "--netns", "1"]])
+def test_a_start_forks_before_it_has_threads(monkeypatch, words):
+    """A thread that was waited for may hold the loader's state, in the child for good."""
+    begun = []
+
+    def fork():
+        begun.append("process")
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(selftest.os, "fork", fork)
+    monkeypatch.setattr(threading.Thread, "start", lambda _: begun.append("thread"))
+    for module in (checking, tracer):
+        monkeypatch.setattr(module, "check_privileges", lambda: None)
+    assert main(words) == 1
+    assert begun == ["process"]
 
 
 @pytest.mark.parametrize(("code", "said"), [(None, None), (errno.EAFNOSUPPORT, "no IPv6")])

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the self-test's echoes teach of a plan that was attached."""
 
-import contextlib
 import struct
 
 import pytest
 from fakehost import FACTS, FakeHost
 from samples import ABI
 
-from icmp_rtt import survey as surveying
 from icmp_rtt.options import Options
+from icmp_rtt.survey import survey
 
 NUMBERS = ABI.enum("icmp_rtt_probe")
 
@@ -39,20 +38,13 @@ class Kernel(FakeHost):
         return struct.pack("=Q", self.echoes >= self._seen_from.get(number, 1))
 
 
-@pytest.fixture
-def surveyed(monkeypatch):
-    """The survey of such a kernel, by fentry and for IPv4."""
-
-    def surveyed(kernel):
-        alone = contextlib.nullcontext(kernel)
-        monkeypatch.setattr(surveying.selftest, "loopback", lambda _: alone)
-        options = Options(backend="fentry", families=(4,))
-        return surveying.survey(options, kernel, FACTS, {"stacks": 0}).plan
-
-    return surveyed
+def surveyed(kernel):
+    """The plan of such a kernel, by fentry and for IPv4."""
+    options = Options(backend="fentry", families=(4,))
+    return survey(options, kernel, FACTS, {"stacks": 0}, kernel).plan
 
 
-def test_one_echo_tells_of_probes_that_see_it(surveyed):
+def test_one_echo_tells_of_probes_that_see_it():
     """No second one is sent where nothing is missing, or what compilers inline is."""
     for seen_from in ({}, {"ip_send_skb": 99}):
         kernel = Kernel(**seen_from)
@@ -61,7 +53,7 @@ def test_one_echo_tells_of_probes_that_see_it(surveyed):
 
 
 @pytest.mark.parametrize("late", ["icmp_rcv", "__ip_local_out"])
-def test_what_was_not_seen_yet_is_seen_of_another(surveyed, late):
+def test_what_was_not_seen_yet_is_seen_of_another(late):
     """A reply is the sender's before it is icmp_rcv's: too late is not silent."""
     kernel = Kernel(**{late: 2})
     plan = surveyed(kernel)
@@ -70,7 +62,7 @@ def test_what_was_not_seen_yet_is_seen_of_another(surveyed, late):
     assert not [note for note in plan.notes if "did not fire" in note]
 
 
-def test_what_stays_silent_is_passed_over(surveyed):
+def test_what_stays_silent_is_passed_over():
     """After three echoes, and then the plan without it is proved."""
     kernel = Kernel(icmp_rcv=99)
     plan = surveyed(kernel)
