@@ -62,7 +62,7 @@ static __always_inline void on_unmatched(struct cpu_state *cpu, __u8 family,
 	} else if (bpf_map_lookup_elem(&given_up, key) || bpf_map_lookup_elem(&given_up, &any)) {
 		count(cpu, COUNTER_LATE_REPLIES);
 		emit_reply(cpu, family, key, OUTCOME_LATE, HOOK_ICMP_RCV, probe, skb, now);
-	} else {
+	} else if (addresses_match(family, key)) {
 		count(cpu, COUNTER_UNMATCHED_REPLIES);
 	}
 }
@@ -78,7 +78,7 @@ session_at_icmp(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
 	if (packet->kind == PACKET_REQUEST)
 		return open_receive(cpu, skb, family, key, now, typed);
 	cpu->delivered = (__u64)skb;
-	if (!tracing(DIRECTION_TX) || !addresses_match(family, key))
+	if (!tracing(DIRECTION_TX) || !arrival_matches(family, key))
 		return NULL;
 	session = find_receive(family, key, sum_without_type(packet));
 	if (!session)
@@ -96,12 +96,14 @@ static __always_inline bool is_strange(struct sk_buff *skb, __u8 family, const b
 		if (bpf_probe_read_kernel(addresses, 8, at + IPV4_SADDR))
 			return false;
 		return !in_prefix(&addresses[1], config.local, config.local_mask, family) ||
-		       !in_prefix(&addresses[0], config.remote, config.remote_mask, family);
+		       !(many_asked ||
+			 in_prefix(&addresses[0], config.remote, config.remote_mask, family));
 	}
 	if (bpf_probe_read_kernel(addresses, 32, at + IPV6_SADDR))
 		return false;
 	return !in_prefix(&addresses[4], config.local, config.local_mask, family) ||
-	       !in_prefix(&addresses[0], config.remote, config.remote_mask, family);
+	       !(many_asked ||
+		 in_prefix(&addresses[0], config.remote, config.remote_mask, family));
 }
 
 /* The session that was given what the arrival of its packet has kept; NULL: look at the packet. */
@@ -137,7 +139,8 @@ static __always_inline bool is_foreign(struct cpu_state *cpu, struct sk_buff *sk
 {
 	if (self_testing() ||
 	    (in_prefix(packet->daddr, config.local, config.local_mask, family) &&
-	     in_prefix(packet->saddr, config.remote, config.remote_mask, family)))
+	     ((many_asked && packet->kind == PACKET_REPLY) ||
+	      in_prefix(packet->saddr, config.remote, config.remote_mask, family))))
 		return false;
 	if (packet->kind == PACKET_REPLY)
 		cpu->delivered = (__u64)skb;

@@ -52,6 +52,20 @@ static __always_inline bool addresses_match(__u8 family, const struct echo_key *
 	       in_prefix(remote, config.remote, config.remote_mask, family);
 }
 
+/*
+ * Whether the addresses of what arrives are those asked for: of a request to many the
+ * answer comes from another one.
+ */
+static __always_inline bool arrival_matches(__u8 family, const struct echo_key *key)
+{
+	const __u32 local[4] = { key->local, key->local_rest[0], key->local_rest[1],
+				 key->local_rest[2] };
+
+	return addresses_match(family, key) ||
+	       (many_asked && key->direction == DIRECTION_TX &&
+		in_prefix(local, config.local, config.local_mask, family));
+}
+
 /* Constants to the verifier, which leaves out what is not asked for. */
 static __always_inline bool tracing(__u32 direction)
 {

@@ -70,7 +70,7 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 		session = open_receive(cpu, skb, family, key, now, TYPED_TRACEPOINT);
 	} else {
 		/* Behind NAT it may still be one of ours: icmp_rcv will tell. */
-		if (!addresses_match(family, key))
+		if (!arrival_matches(family, key))
 			return;
 		session = find_receive(family, key, arrival->sum);
 	}
@@ -134,19 +134,19 @@ static __always_inline void on_last_recv(void *ctx, struct cpu_state *cpu, struc
 		return;
 	make_key(family, packet, SIDE_RECEIVE, DIRECTION_TX, netns_of_device(dev, TYPED_TRACEPOINT),
 		 &key);
-	if (is_self_test(key.netns, probe) || !addresses_match(family, &key))
+	if (is_self_test(key.netns, probe) || !arrival_matches(family, &key))
 		return;
 	now = bpf_ktime_get_ns();
 	session = find_receive(family, &key, sum_without_type(packet));
 	if (!session)
 		return;
+	cpu->delivered = (__u64)skb;
 	if (!device_wanted(dev, TYPED_TRACEPOINT)) {
 		/* The one above it may be. */
 		if (!unseen)
 			end_elsewhere(cpu, session, word_of(session, family, &key));
 		return;
 	}
-	cpu->delivered = (__u64)skb;
 	note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
 	note_task(session, SIDE_RECEIVE);
 	stamp(ctx, cpu, session, HOOK_RECV, probe, (__u64)skb, now);
@@ -343,7 +343,7 @@ static __always_inline void on_other_device(struct sk_buff *skb, struct arrival 
 			bpf_map_update_elem(&fragments, &arrival->key, arrival, BPF_ANY);
 		return;
 	}
-	if (!addresses_match(family, &arrival->key))
+	if (!arrival_matches(family, &arrival->key))
 		return;
 	session = find_receive(family, &arrival->key, arrival->sum);
 	if (!session)

@@ -55,3 +55,23 @@ def test_many_answers(bridge):
         assert_complete(run.of("tx", "10.81.0.1", address), 5)
     assert run.counters["duplicate_replies"] == 10
     assert run.counters["unmatched_replies"] == 0
+
+
+@pytest.mark.parametrize("address", ["10.81.0.255", "224.0.0.1"])
+def test_a_group_that_was_asked_for(bridge, backend, address):
+    """By --dst-ip: whoever answers ends its echo, and what others answer is not counted."""
+    for name in ("irta", "irtb"):
+        sh(f"ip netns exec {name} sysctl -qw net.ipv4.icmp_echo_ignore_broadcasts=0")
+    run = follow(
+        f"""
+        ping -b -n -c 5 -i 0.1 -I {bridge} {address} 2>/dev/null
+        ping -q -n -c 3 -i 0.1 10.81.0.2""",
+        backend,
+        *("--dst-ip", address),
+    )
+    assert run.said("3 received") == 1
+    assert_complete(run.echoes, 5)
+    assert {echo["dst"] for echo in run.echoes} == {address}
+    assert run.counters["duplicate_replies"] == 5
+    assert run.counters["unmatched_replies"] == 0
+    assert (run.counters["drops"], run.counters["unparsed"]) == (0, 0)

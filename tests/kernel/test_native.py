@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-from conftest import LOCAL, PEER, assert_identities, trace
+from conftest import LOCAL, PEER, assert_identities, sh, trace
 
 pytestmark = pytest.mark.native
 TRACEPOINTS = ("--backend", "tracepoint", "--disable-kernel-stacks")
@@ -62,6 +62,51 @@ def test_requests_to_us_are_counted_where_ours_are_traced(veth):
     run = trace(*TRACEPOINTS, "--src-ip", LOCAL, "--dst-ip", PEER, "--", *ping)
     assert run.counters["requests"] == 0
     assert run.counters["other_direction"] == 5
+
+
+def test_a_group_that_was_asked_for(veth):
+    """The answer comes from another address than --dst-ip names, and is no drop."""
+    sh("ip netns exec irtpeer sysctl -qw net.ipv4.icmp_echo_ignore_broadcasts=0")
+    ping = ("ping", "-U", "-c", "3", "-i", "0.05", "-I", "v0", "224.0.0.1")
+    run = trace(*TRACEPOINTS, "--dst-ip", "224.0.0.1", "--", *ping)
+    assert [echo["outcome"] for echo in run.echoes] == ["complete"] * 3
+    assert (run.counters["drops"], run.counters["unparsed"]) == (0, 0)
+
+
+@pytest.fixture
+def way_back(veth):
+    """The peer's answers come by another pair of devices, w1 to w0."""
+    sh(
+        f"""
+        ip link add w0 type veth peer name w1 netns irtpeer
+        ip address add 10.78.0.1/24 dev w0; ip -n irtpeer address add 10.78.0.2/24 dev w1
+        ip link set w0 up; ip -n irtpeer link set w1 up
+        for dev in all v0 w0; do sysctl -qw net.ipv4.conf.$dev.rp_filter=0; done
+        ip -n irtpeer route replace {LOCAL}/32 via 10.78.0.1 dev w1"""
+    )
+    yield
+    sh("ip link delete w0")
+
+
+PINGS = ("ping", "-q", "-c", "2", "-i", "0.05", "-W", "1", PEER)
+
+
+def test_reply_by_another_interface(way_back):
+    """It is not seen where it was asked for, and its end at ping's socket is no drop."""
+    run = trace(*TRACEPOINTS, "--interface", "v0", "--timeout", "0.3", "--", *PINGS)
+    assert "2 received" in run.stdout
+    assert [echo["outcome"] for echo in run.echoes] == ["incomplete"] * 2
+    assert [echo.get("drop") for echo in run.echoes] == [None] * 2
+    assert (run.counters["drops"], run.counters["unparsed"]) == (0, 0)
+
+
+def test_answer_by_another_interface(way_back):
+    """It was sent: the echo is complete without its last stage, and no threshold keeps it back."""
+    where = ("--direction", "rx", "--netns", "irtpeer", "--interface", "v1", "--timeout", "0.3")
+    run = trace(*TRACEPOINTS, *where, "--latency-ms", "5", "--", *PINGS)
+    assert [echo["outcome"] for echo in run.echoes] == ["complete"] * 2
+    for echo in run.echoes:
+        assert ([stage["stage"] for stage in echo["stages"]], echo["rtt_ns"]) == ([0], None)
 
 
 def test_command_status_is_passed_on(veth):
