@@ -26,12 +26,13 @@ __all__ = ("check",)
 def check(options: Options) -> tuple[list[str], bool]:
     """The lines to print, and whether there is a plan."""
     lines = [f"kernel: {os.uname().release} ({os.uname().machine})", *_host()]
+    symbols = Symbols()
     try:
         if options.netns is not None:
             netns.inode_of(netns.path_of(options.netns))
         check_privileges()
         with proof(options) as loopback:
-            loader, kernel = open_object(options, Symbols())
+            loader, kernel = open_object(options, symbols)
             config = {"directions": _tx(loader), "stacks": 0}
             found = survey(options, loader, kernel, config, loopback)
         found.object.close()
@@ -41,6 +42,8 @@ def check(options: Options) -> tuple[list[str], bool]:
         lines += _said(shown.detail, options)
         lines.append(f"six stages: no: {shown}")
         return lines, False
+    finally:
+        symbols.close()
     lines += _plan(found)
     lines += _said(found.refusals, options)
     if found.plan.complete:

@@ -15,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from icmp_rtt.errors import IcmpRttError, shortage
+from icmp_rtt.report.escape import printable_text  # here: a shortage may keep it from being read
 from icmp_rtt.signals import Signals
 from icmp_rtt.stdout import Stdout
 from icmp_rtt.version import VERSION
@@ -48,7 +49,8 @@ def main(argv: Sequence[str] | None = None, make_tracer: MakeTracer | None = Non
     gc.disable()  # what a start makes lives on: a search for garbage finds none; see run()
     try:
         with Signals() as signals:
-            return _run(words, signals, make_tracer)
+            status = _run(words, signals, make_tracer)
+            return _INTERRUPTED if signals.swallowed else status
     except IcmpRttError as error:
         _say(str(error))
         if verbose and error.detail:
@@ -118,8 +120,6 @@ def _check(options: Options, stdout: Stdout) -> int:
 
 def _write_lines(stdout: Stdout, lines: Iterable[str]) -> None:
     """Paths and what the kernel or libbpf said may have anything in them."""
-    from icmp_rtt.report.escape import printable_text
-
     for line in lines:
         stdout.write(f"{printable_text(line)}\n")
 
@@ -146,8 +146,6 @@ def _say_more(detail: str) -> None:
 
 
 def _write_stderr(line: str) -> None:
-    from icmp_rtt.report.escape import printable_text
-
     try:
         sys.stderr.write(f"{printable_text(line)}\n")
         sys.stderr.flush()

@@ -114,6 +114,9 @@ class Command:
         for pid in started:
             with contextlib.suppress(OSError):  # it has ended, or runs as another user
                 os.kill(pid, number)
+        for pid in (self._pid, *started):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGCONT)  # one that was stopped could not end
 
 
 def _descendants(pid: int) -> list[int]:

@@ -141,7 +141,8 @@ def _child(
     """Never returns: tells its namespace, and pings itself when told to."""
     status = 1
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):  # the parent's to answer, and us to follow
+        # The parent's to answer; we end when it does.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         os.close(to_child[1])
         os.close(from_child[0])

@@ -109,9 +109,10 @@ class Stdout:
 
     def _error(self, message: str) -> StdoutError:
         """An error, after which what is still buffered does not fail once more, or wait."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        with contextlib.suppress(OSError):  # there may be no /dev, or no descriptor left
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
         self._descriptor = sys.stdout.fileno()
         return StdoutError(message)
 

@@ -307,6 +307,7 @@ class Tracer:
         if self._object is not None:
             self._object.close()
             self._object = None
+        self.symbols.close()
 
 
 def _prefix(network: Network | None) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -58,6 +58,12 @@ class Symbols:
         self._load()
         return self._problem
 
+    def close(self) -> None:
+        """Close the file; names read by now stay."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
     def name(self, address: int) -> str:
         """``func+0x1a``, ``func+0x1a [module]``, or the bare address if it is in no function."""
         return self._describe(address, address)

@@ -65,6 +65,14 @@ def test_interrupt():
         assert wait(child) == 130
 
 
+def test_a_stopped_command_ends():
+    """What is stopped takes no signal but the one that lets it go on."""
+    with shell("kill -STOP $$; sleep 1000") as child:
+        os.waitid(os.P_PID, child._pid, os.WSTOPPED | os.WNOWAIT)
+        child.interrupt()
+        assert wait(child) == 128 + signal.SIGINT
+
+
 def test_a_command_of_another_user_is_told(monkeypatch):
     """What may not be ended is an error with a remedy, and left alone at the end."""
     real = os.kill
