@@ -11,6 +11,14 @@ import pytest
 from icmp_rtt.signals import Signals
 
 
+@pytest.fixture(autouse=True)
+def sighup():
+    """As without nohup, which may be what runs these tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_first_signal_is_remembered(number):
     """The first signal does nothing but be known."""
@@ -48,12 +56,9 @@ def test_other_exceptions_in_callbacks_are_shown(monkeypatch):
 
 def test_nohup():
     """SIGHUP stays ignored where it was."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with Signals():
-            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Signals():
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_everything_as_before():
