@@ -129,3 +129,14 @@ def test_signal_while_stdout_is_blocked(number):
     assert process.returncode == 1
     os.close(reading)
     os.close(writing)
+
+
+def test_reader_gone_where_there_is_no_dev(monkeypatch):
+    """It is told all the same."""
+    monkeypatch.setattr(stdout.os, "devnull", "/nonexistent/null")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", file)
+        with pytest.raises(StdoutError, match="closed by its reader"):
+            Stdout().write("report")

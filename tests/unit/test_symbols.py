@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Kernel functions are found by address and by exact name."""
 
+import os
 import random
 
 import pytest
@@ -46,6 +47,17 @@ def table(tmp_path):
         return Symbols(str(path))
 
     return make
+
+
+def test_names_outlive_the_file(table):
+    """Once read; and nothing stays open."""
+    before = len(os.listdir("/proc/self/fd"))
+    symbols = table()
+    assert symbols.name(0xFFFFFFFF81001204) == "ip_rcv+0x4"
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    symbols.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert symbols.name(0xFFFFFFFF81001204) == "ip_rcv+0x4"
 
 
 def test_an_address_is_named_by_the_function_that_holds_it(table):
