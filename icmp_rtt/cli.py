@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None, make_tracer: MakeTracer | None = Non
     verbose = "--verbose" in (words[: words.index("--")] if "--" in words else words)
     gc.disable()  # what a start makes lives on: a search for garbage finds none; see run()
     try:
-        with Signals() as signals:
+        with Signals(for_good=argv is None) as signals:
             status = _run(words, signals, make_tracer)
             return _INTERRUPTED if signals.swallowed else status
     except IcmpRttError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,22 +14,31 @@ if TYPE_CHECKING:
 
 __all__ = ("Signals",)
 
+# One wish may come as several signals: timeout(1) sends its own to the child and to the
+# child's group, and a terminal that closes has SIGHUP sent by the shell and by the kernel.
+_ONE_WISH_NS = 500_000_000
+
 
 class Signals:
     """A context manager within which the first signal is remembered, not acted upon.
 
-    The second raises KeyboardInterrupt wherever the program is then. A child's
-    end interrupts a wait as well, so that it is seen at once. SIGHUP stays ignored
-    where it is (nohup).
+    A further SIGINT or SIGTERM, half a second later or more, raises KeyboardInterrupt
+    wherever the program is then. A child's end interrupts a wait as well, so that it is
+    seen at once. SIGHUP stays ignored where it is (nohup).
+
+    Args:
+        for_good: the process ends next: after a normal end no signal is heeded any more.
 
     Attributes:
         number: the first signal; None if there was none.
-        swallowed: the second came where no exception gets out, in a callback from C.
+        swallowed: the further one came where no exception gets out, in a callback from C.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, for_good: bool = False) -> None:
         self.number: int | None = None
         self.swallowed = False
+        self._since_ns = 0
+        self._for_good = for_good
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -50,12 +60,15 @@ class Signals:
     ) -> None:
         sys.unraisablehook = self._unraisable
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            deaf = self._for_good and kind is None and number != signal.SIGCHLD
+            signal.signal(number, signal.SIG_IGN if deaf else handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None:
+        now_ns = time.monotonic_ns()
+        if self.number is None:
+            self.number, self._since_ns = number, now_ns
+        elif number != signal.SIGHUP and now_ns - self._since_ns >= _ONE_WISH_NS:
             raise KeyboardInterrupt
-        self.number = number
 
     def _swallow(self, unraisable: Any) -> None:
         if isinstance(unraisable.exc_value, KeyboardInterrupt):

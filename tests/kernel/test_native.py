@@ -126,6 +126,20 @@ def test_signals_end_cleanly(veth, number):
     assert json.loads(rest.splitlines()[-1])["type"] == "summary"
 
 
+def test_one_wish_sent_twice(veth):
+    """As timeout(1) does, to its child and to the child's group: that is no second wish.
+
+    Two signals of one number may be delivered as one; these are not.
+    """
+    command = [sys.executable, "-m", "icmp_rtt", "--format", "json", *TRACEPOINTS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert json.loads(process.stdout.readline())["type"] == "start"
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        assert json.loads(process.stdout.readlines()[-1])["type"] == "summary"
+    assert process.returncode == 0
+
+
 def is_in_a_namespace(parent):
     """Whether a child of process ``parent`` has a network namespace of its own."""
     for process in Path("/proc").glob("[0-9]*"):

@@ -5,6 +5,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -28,20 +29,52 @@ def test_first_signal_is_remembered(number):
         assert signals.number == number
 
 
-def test_second_signal_interrupts():
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until a test sets it, in nanoseconds."""
+    now = [10**12]
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now[0])
+    return now
+
+
+def test_second_signal_interrupts(clock):
     """Whoever does not want to wait asks twice."""
     with Signals() as signals:
         os.kill(os.getpid(), signal.SIGTERM)
+        clock[0] += 500_000_000
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
         assert signals.number == signal.SIGTERM
 
 
-def test_second_signal_in_a_callback():
-    """Nothing that C calls can raise: it is known afterwards, and no traceback is shown."""
-    twice = ctypes.CFUNCTYPE(None)(lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in "12"])
+def test_one_wish_as_several_signals(clock):
+    """So timeout(1) and closing terminals have it: the run goes on to its summary."""
     with Signals() as signals:
-        twice()
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+            clock[0] += 249_999_999
+        assert signals.number == signal.SIGTERM
+
+
+def test_sighup_interrupts_nothing(clock):
+    """However often and late it comes, as from systemd after SIGTERM."""
+    with Signals() as signals:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGHUP)
+            clock[0] += 10**9
+        assert signals.number == signal.SIGHUP
+
+
+def test_second_signal_in_a_callback(clock):
+    """Nothing that C calls can raise: it is known afterwards, and no traceback is shown."""
+
+    def twice():
+        os.kill(os.getpid(), signal.SIGINT)
+        clock[0] += 10**9
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with Signals() as signals:
+        ctypes.CFUNCTYPE(None)(twice)()
         assert signals.swallowed
 
 
@@ -68,3 +101,19 @@ def test_everything_as_before():
     with Signals():
         assert all(signal.getsignal(n) != old for n, old in zip(numbers, before))
     assert [*map(signal.getsignal, numbers), sys.unraisablehook] == before
+
+
+def test_for_good():
+    """The status of a process that has ended well is not to become a signal's."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        with Signals(for_good=True):
+            pass
+        assert [signal.getsignal(number) for number in numbers] == [signal.SIG_IGN] * 3
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    with pytest.raises(ValueError), Signals(for_good=True):
+        raise ValueError
+    assert [signal.getsignal(number) for number in numbers] == list(before.values())
