@@ -245,3 +245,12 @@ class Start(NamedTuple):
     netns: int  # inode number of the only namespace looked at; 0: all
     families: tuple[int, ...]
     notes: tuple[str, ...] = ()  # what the reader of the reports should know
+
+    def covers(self, echo: Echo, first: int, last: int) -> bool:
+        """Whether an echo of this kind could be seen at any of the stages ``first`` to ``last``."""
+        return any(
+            probe.probe is not None
+            and probe.family == echo.family
+            and first <= stage_of_hook(probe.hook, echo.direction) <= last
+            for probe in self.probes
+        )

@@ -180,7 +180,7 @@ class _Reports:
         from icmp_rtt.report.text import TextReport
 
         self._write(start_text(tracer.start, options))
-        return TextReport(tracer.symbols, drop_reason, offset_ns, options.timeout_ns)
+        return TextReport(tracer.symbols, drop_reason, offset_ns, options.timeout_ns, tracer.start)
 
 
 def _clock_offset_ns() -> int:

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from icmp_rtt.model import RX, STAGE_COUNT, TX, stage_of_hook
+from icmp_rtt.report.duration import milliseconds
 from icmp_rtt.report.escape import printable, printable_text
 from icmp_rtt.report.text import LABEL_WIDTH, stage_label
 
@@ -33,7 +34,7 @@ def start_text(start: Start, options: Options) -> str:
     if not (_is_single(options.local) and _is_single(options.remote)):
         lines.append(f"Scope: {_scope(start, options)}")
     if options.latency_ns:
-        lines.append(f"Minimum RTT: {options.latency_ns / 1e6:g} ms")
+        lines.append(f"Minimum RTT: {milliseconds(options.latency_ns)}")
     if options.only_incomplete:
         lines.append("Reporting incomplete echoes only")
     for direction in directions(options):

@@ -15,7 +15,7 @@ from icmp_rtt.report.verdict import AMBIGUOUS, REORDERED, verdict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from icmp_rtt.model import Address, Echo, Side, Stack
+    from icmp_rtt.model import Address, Echo, Side, Stack, Start
     from icmp_rtt.report.frames import Symbols
 
 __all__ = ("LABEL_WIDTH", "TextReport", "stage_label")
@@ -35,6 +35,7 @@ class TextReport:
         drop_reason: names a number of enum skb_drop_reason, or returns None.
         clock_offset_ns: wall clock minus CLOCK_MONOTONIC.
         timeout_ns: how long a reply was waited for.
+        start: what the run is made of.
 
     Attributes:
         clock_offset_ns: as above; to be set anew when the wall clock was.
@@ -46,11 +47,13 @@ class TextReport:
         drop_reason: Callable[[int], str | None],
         clock_offset_ns: int,
         timeout_ns: int,
+        start: Start,
     ) -> None:
         self._symbols = symbols
         self._drop_reason = drop_reason
         self.clock_offset_ns = clock_offset_ns
         self._timeout_ns = timeout_ns
+        self._start = start
         # Packets of a kind come by the same ways, again and again.
         self._stack_lines = lru_cache(maxsize=512)(self._name_frames)
 
@@ -85,7 +88,7 @@ class TextReport:
             *_path_lines(echo.direction, echo.remote, echo.request, echo.reply),
         ]
         if echo.reason is not None:
-            words = verdict(echo, self._symbols, self._drop_reason, self._timeout_ns)
+            words = verdict(echo, self._start, self._symbols, self._drop_reason, self._timeout_ns)
             lines.append(f"Verdict: {words}")
         if echo.ambiguous:
             lines.append(f"Note: {AMBIGUOUS}")

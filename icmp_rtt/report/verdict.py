@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from icmp_rtt.model import DROPPED, ICMP_ERROR, NO_REPLY, RESTARTED, TX
+from icmp_rtt.report.duration import milliseconds
 from icmp_rtt.report.escape import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from icmp_rtt.model import Drop, Echo, IcmpErrorSeen, Side
+    from icmp_rtt.model import Drop, Echo, IcmpErrorSeen, Side, Start
     from icmp_rtt.report.frames import Symbols
 
 __all__ = ("AMBIGUOUS", "REORDERED", "drop_location", "drop_reason_name", "verdict")
@@ -41,13 +43,14 @@ _ERROR_NAMES = {
 
 def verdict(
     echo: Echo,
+    start: Start,
     symbols: Symbols,
     drop_reason: Callable[[int], str | None],
     timeout_ns: int,
 ) -> str:
     """The verdict on an incomplete echo; for the arguments see ``TextReport``."""
     last = f"last stage {echo.last_stage} ({echo.names[echo.last_stage]})"
-    waited = f"{timeout_ns / 1e6:g} ms"
+    waited = milliseconds(timeout_ns)
     if echo.reason == RESTARTED:
         said = f"the same id and sequence began again before it was answered, {last}"
     elif echo.reason == ICMP_ERROR and echo.icmp_error is not None:
@@ -55,9 +58,9 @@ def verdict(
     elif echo.reason == DROPPED and echo.drop is not None:
         said = _dropped(echo, echo.drop, symbols, drop_reason)
     elif echo.reason == NO_REPLY:
-        said = f"no reply within {waited}; {_unanswered(echo)}"
+        said = f"no reply within {waited}; {_unanswered(echo, start)}"
     else:
-        said = f"no reply sent within {waited}; {_not_answering(echo)}"
+        said = f"no reply sent within {waited}; {_not_answering(echo, start)}"
     return f"incomplete: {said}"
 
 
@@ -91,22 +94,32 @@ def _icmp_error(error: IcmpErrorSeen, family: int) -> str:
     return f"ICMP error from {error.sender}: {name} (type {error.type}, code {error.code})"
 
 
-def _unanswered(echo: Echo) -> str:
+def _unanswered(echo: Echo, start: Start) -> str:
     """How far an echo came that this host sent."""
     last = echo.last_stage
     if last < 2:
         found = "the request was not seen to leave this host"
     elif last == 2:
-        found = f"left this host{_by(echo.request)}, nothing came back"
+        found = f"left this host{_by(echo.request)}, {_nothing_back(echo, start)}"
     else:
         found = f"the reply came back{_by(echo.reply)}, but not further than this"
     return f"{found} (last stage {last}, {echo.names[last]})"
 
 
-def _not_answering(echo: Echo) -> str:
+def _nothing_back(echo: Echo, start: Start) -> str:
+    """Where ICMP is handed nothing in our sight, as much as the devices tell."""
+    if start.covers(echo, 5, 5):
+        return "nothing came back"
+    by = "" if start.interface is None else f" by {printable(os.fsencode(start.interface[0]))}"
+    return f"no reply was seen to come back{by}; this run does not see ICMP errors"
+
+
+def _not_answering(echo: Echo, start: Start) -> str:
     """How far an echo came that this host should have answered."""
     last = echo.last_stage
-    if last < 2:
+    if last < 2 and not start.covers(echo, last + 1, 2):
+        found = f"the request came in{_by(echo.request)}, this run does not see what became of it"
+    elif last < 2:
         found = f"the request came in{_by(echo.request)}, but not further than this"
     elif last == 2:
         found = f"the request came in{_by(echo.request)}, no reply was begun"

@@ -38,7 +38,8 @@ def _utc(monkeypatch):
 
 def render(echo, names=None, problem=None):
     """The report of an echo, by line."""
-    report = TextReport(symbols(names, problem), {}.get, WALL_NS - BASE_NS, 1_000_000_000)
+    offset_ns = WALL_NS - BASE_NS
+    report = TextReport(symbols(names, problem), {}.get, offset_ns, 10**9, guide_start())
     rendered = report.echo(echo)
     assert rendered.endswith("\n")
     return rendered.split("\n")[:-1]
@@ -207,7 +208,7 @@ def test_stack_not_available():
 def test_time_has_milliseconds():
     """The time has three digits behind the second, cut rather than rounded."""
     offset_ns = WALL_NS - 123_000_000 + 7_999_999 - BASE_NS
-    report = TextReport(symbols(), {}.get, offset_ns, 1_000_000_000).echo(guide_echo())
+    report = TextReport(symbols(), {}.get, offset_ns, 10**9, guide_start()).echo(guide_echo())
     assert " 2025-01-07 10:30:45.007 " in report
 
 

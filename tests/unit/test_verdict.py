@@ -4,7 +4,7 @@
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from samples import NAMES, guide_echo, symbols
+from samples import NAMES, guide_echo, guide_start, symbols
 
 from icmp_rtt.model import Drop, IcmpErrorSeen, Side
 from icmp_rtt.report.verdict import verdict
@@ -13,12 +13,12 @@ REASONS = {2: "NOT_SPECIFIED", 8: "NETFILTER_DROP"}
 PLACES = symbols({0x10: "nf_hook_slow+0xc2", 0x20: "icmp_rcv+0x1a"})
 
 
-def say(last, **changes):
+def say(last, start=None, **changes):
     """The verdict on an echo whose last stage was ``last``."""
     whole = guide_echo()
     changes.setdefault("reply", whole.reply if last > 2 else None)
     echo = whole._replace(outcome="incomplete", stamps=whole.stamps[: last + 1], **changes)
-    return verdict(echo, PLACES, REASONS.get, 250_000_000)
+    return verdict(echo, start or guide_start(), PLACES, REASONS.get, 250_000_000)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,43 @@ def test_no_reply_sent(last, words):
     names = NAMES[4][3:] + NAMES[4][:3]
     expected = f"incomplete: no reply sent within 250 ms; {words}"
     assert say(last, reason="no reply sent", direction="rx", names=names) == expected
+
+
+def tracepoints(**changes):
+    """The start of a run that sees the devices alone."""
+    probes = [
+        probe if probe.hook in (2, 3) else probe._replace(probe=None)
+        for probe in guide_start().probes
+    ]
+    return guide_start(probes=tuple(probes), **changes)
+
+
+@pytest.mark.parametrize(
+    ("interface", "words"),
+    [
+        (None, "no reply was seen to come back; this run does not see ICMP errors"),
+        (("a\nb", 3), r"no reply was seen to come back by a\x0ab; this run does not see ICMP errors"),
+    ],
+)
+def test_no_reply_to_the_devices_alone(interface, words):
+    """What comes by another device, or is no reply, may have come all the same."""
+    said = say(2, tracepoints(interface=interface), reason="no reply")
+    assert f"; left this host by eth0, {words} (last stage 2, dev_queue_xmit)" in said
+
+
+def test_no_reply_sent_to_the_devices_alone():
+    """Of the stages that are not covered nothing is said."""
+    names = NAMES[4][3:] + NAMES[4][:3]
+    said = say(0, tracepoints(), reason="no reply sent", direction="rx", names=names)
+    assert "came in by eth0, this run does not see what became of it (last stage 0, " in said
+
+
+def test_time_waited():
+    """It is told as it was asked for, however long."""
+    echo = guide_echo(outcome="incomplete", reason="no reply")
+    for timeout_ns, words in ((1_234_567_891_000, "1234567.891 ms"), (1, "0.000001 ms")):
+        said = verdict(echo, guide_start(), PLACES, REASONS.get, timeout_ns)
+        assert f"no reply within {words}; " in said
 
 
 def test_no_reply_without_interface():
