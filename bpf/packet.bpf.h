@@ -40,7 +40,6 @@
 #define ICMP_ECHOREPLY 0
 #define ICMP_DEST_UNREACH 3
 #define ICMP_SOURCE_QUENCH 4
-#define ICMP_REDIRECT 5
 #define ICMP_ECHO 8
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETERPROB 12
@@ -214,7 +213,6 @@ static __always_inline __u8 kind_of_v4(__u8 type)
 		return PACKET_REPLY;
 	case ICMP_DEST_UNREACH:
 	case ICMP_SOURCE_QUENCH:
-	case ICMP_REDIRECT:
 	case ICMP_TIME_EXCEEDED:
 	case ICMP_PARAMETERPROB:
 		return PACKET_ERROR;

@@ -40,6 +40,9 @@ static __always_inline bool sent_to_all(struct sk_buff *skb, const bool typed)
 
 	if (route)
 		return type_of_v4(route) == RTN_BROADCAST;
+	/* A device without a link header (tun, wireguard) has one peer. */
+	if (GET(typed, skb, data) == GET(typed, skb, head) + GET(typed, skb, network_header))
+		return false;
 	return !bpf_probe_read_kernel(&first, sizeof(first), GET(typed, skb, data)) && first & 1;
 }
 
