@@ -115,12 +115,23 @@ static __always_inline void adopt(struct icmp_rtt_event *session, struct arrival
 }
 
 /* A bridge hands the skb of a port on as its own: one packet that arrives twice. */
-static __always_inline bool arrived_before(const struct arrival *arrival, struct sk_buff *skb,
+static __always_inline bool is_same_packet(const struct arrival *arrival, struct sk_buff *skb,
 					   const struct packet *packet)
 {
-	return arrival->skb == (__u64)skb && arrival->recv_ns && arrival->key.id == packet->id &&
+	return arrival->skb == (__u64)skb && arrival->key.id == packet->id &&
 	       arrival->key.seq == packet->seq && arrival->key.local == packet->daddr[0] &&
 	       arrival->key.remote == packet->saddr[0];
+}
+
+/*
+ * What its session has not been given yet is that of the port. In another namespace it
+ * was only on its way to here (a veth keeps the skb).
+ */
+static __always_inline bool arrived_before(const struct arrival *arrival, struct sk_buff *skb,
+					   const struct packet *packet, __u32 netns)
+{
+	return arrival->recv_ns && is_same_packet(arrival, skb, packet) &&
+	       arrival->key.netns == netns;
 }
 
 static __always_inline bool same_echo(const struct echo_key *a, const struct echo_key *b)
@@ -185,7 +196,7 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 		arrival = bpf_map_lookup_elem(&fragments, key);
 	if (!arrival) {
 		/* Its headers were not where on_recv can read them, or its place was needed. */
-		if (!session->ts_ns[HOOK_RECV])
+		if (!session->ts_ns[HOOK_RECV] && !session->other_interface)
 			count(cpu, COUNTER_UNPARSED);
 		return;
 	}

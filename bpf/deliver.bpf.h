@@ -62,7 +62,7 @@ static __always_inline void on_unmatched(struct cpu_state *cpu, __u8 family,
 	} else if (bpf_map_lookup_elem(&given_up, key) || bpf_map_lookup_elem(&given_up, &any)) {
 		count(cpu, COUNTER_LATE_REPLIES);
 		emit_reply(cpu, family, key, OUTCOME_LATE, HOOK_ICMP_RCV, probe, skb, now);
-	} else if (addresses_match(family, key)) {
+	} else if (addresses_match(family, key) && (!config.netns || key->netns == config.netns)) {
 		count(cpu, COUNTER_UNMATCHED_REPLIES);
 	}
 }
@@ -118,6 +118,16 @@ static __always_inline struct icmp_rtt_event *session_of_arrival(const struct ar
 	return session && session->skb[HOOK_RECV] == (__u64)skb ? session : NULL;
 }
 
+/* Of a port, or another lower device: where it was stamped it arrived on the one asked for. */
+static __always_inline void note_asked(struct icmp_rtt_event *session)
+{
+	struct icmp_rtt_side *side = &session->side[SIDE_RECEIVE];
+
+	side->ifindex = config.ifindex;
+	*(__u64 *)&side->ifname[0] = config.ifname[0];
+	*(__u64 *)&side->ifname[8] = config.ifname[1];
+}
+
 /* A packet of the session that was found under @word has come to ICMP. */
 static __always_inline void on_delivered(void *ctx, const struct cpu_state *cpu,
 					 struct icmp_rtt_event *session, __u64 word,
@@ -126,8 +136,12 @@ static __always_inline void on_delivered(void *ctx, const struct cpu_state *cpu,
 {
 	if (!session->side[SIDE_RECEIVE].pid && !session->side[SIDE_RECEIVE].comm[0])
 		note_task(session, SIDE_RECEIVE);
-	if (!session->side[SIDE_RECEIVE].ifindex && (!config.ifindex || wanted))
-		note_device(session, SIDE_RECEIVE, dev, typed);
+	if (!session->side[SIDE_RECEIVE].ifindex) {
+		if (!config.ifindex || wanted)
+			note_device(session, SIDE_RECEIVE, dev, typed);
+		else if (session->ts_ns[HOOK_RECV])
+			note_asked(session);
+	}
 	stamp(ctx, cpu, session, HOOK_ICMP_RCV, probe, (__u64)skb, now);
 	if (session->direction == DIRECTION_TX && config.tx_close == HOOK_ICMP_RCV)
 		complete_session(cpu, session, word, now);

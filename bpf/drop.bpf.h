@@ -67,6 +67,27 @@ static __always_inline bool is_observers_copy(const struct icmp_rtt_event *sessi
 	       BPF_CORE_READ_BITFIELD_PROBED(skb, cloned);
 }
 
+/* What was overheard is not how the echo's packet came in. */
+static __always_inline void unstamp(struct icmp_rtt_event *session, __u64 skb)
+{
+	for (int hook = HOOK_RECV; hook <= HOOK_IP_RCV; hook++) {
+		if (session->skb[hook] != skb)
+			continue;
+		session->ts_ns[hook] = 0;
+		session->skb[hook] = 0;
+		session->side[SIDE_RECEIVE].ifindex = 0;
+	}
+}
+
+/*
+ * Whether a reply that is freed has been handed to ICMP, where no hook saw it arrive in its
+ * namespace: the device is a macvlan's or the like, and a raw socket has got its copy.
+ */
+static __always_inline bool is_delivered(__u32 reason)
+{
+	return config.tx_close == HOOK_RECV && config.no_socket && reason == config.no_socket;
+}
+
 /*
  * Notes on the echo's session that one of its packets was freed as dropped. It
  * stays open: what was dropped may have been a copy.
@@ -80,6 +101,7 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	struct packet packet;
 	struct echo_key key;
 	struct sock *sk;
+	bool overheard;
 	__u8 family;
 	__u32 netns;
 	int side;
@@ -122,10 +144,20 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	}
 	if (!session || (side == SIDE_TRANSMIT && is_observers_copy(session, skb, sk)))
 		return;
+	overheard = pkt_type_of(skb, TYPED_TRACEPOINT) == PACKET_OTHERHOST;
 	/* Overheard by another device of this host: it has left. */
-	if (side == SIDE_TRANSMIT && pkt_type_of(skb, TYPED_TRACEPOINT) == PACKET_OTHERHOST)
+	if (side == SIDE_TRANSMIT && overheard)
 		return;
-	if (side == SIDE_RECEIVE)
+	/* What a socket has received, and its owner has not read, is of no device any more. */
+	if (!dev && (side == SIDE_RECEIVE || session->ts_ns[HOOK_XMIT]))
+		return;
+	if (side == SIDE_RECEIVE && packet.kind == PACKET_REPLY && is_delivered(reason)) {
+		complete_session(cpu, session, word_of(session, family, &key), bpf_ktime_get_ns());
+		return;
+	}
+	if (side == SIDE_RECEIVE && overheard)
+		unstamp(session, (__u64)skb);
+	else if (side == SIDE_RECEIVE)
 		adopt_arrival(cpu, session, skb, &key,
 			      dev && device_wanted(dev, TYPED_TRACEPOINT));
 	session->drop_side = side + 1;

@@ -250,7 +250,12 @@ int kprobe__dev_queue_xmit(struct pt_regs *ctx)
 TRACEPOINT_SEC(net_dev_queue)
 int tracepoint_program(net_dev_queue)(__u64 *ctx)
 {
-	on_xmit(ctx, (struct sk_buff *)ctx[0], PROBE_net_dev_queue, TYPED_TRACEPOINT);
+	struct sk_buff *skb = (struct sk_buff *)ctx[0];
+
+	if (GET(TYPED_TRACEPOINT, skb, sk))
+		on_xmit(ctx, skb, PROBE_net_dev_queue, TYPED_TRACEPOINT);
+	else
+		on_forward(skb, TYPED_TRACEPOINT);
 	return 0;
 }
 

@@ -8,6 +8,8 @@
 
 #define LIST_MAX 64
 
+#define BRIDGED_NS 1000000 /* from a port to its bridge, within one softirq */
+
 #define PACKET_BROADCAST 1 /* include/uapi/linux/if_packet.h */
 #define PACKET_OTHERHOST 3
 
@@ -68,6 +70,10 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 		asked = *key;
 		key = &asked;
 		session = open_receive(cpu, skb, family, key, now, TYPED_TRACEPOINT);
+		if (session) {
+			arrival->number = slot_of_session(session)->number;
+			arrival->word = word_of(session, family, key);
+		}
 	} else {
 		/* Behind NAT it may still be one of ours: icmp_rcv will tell. */
 		if (!arrival_matches(family, key))
@@ -85,6 +91,28 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 	adopt(session, arrival, true);
 	arrival->number = slot_of_session(session)->number;
 	arrival->word = word_of(session, family, key);
+}
+
+/* Whether it is a request whose session was opened at a bridge's port: arrives at the bridge. */
+static __always_inline bool on_recv_again(struct cpu_state *cpu, struct sk_buff *skb,
+					  const struct packet *packet)
+{
+	struct arrival *arrival = find_arrival(cpu, (__u64)skb);
+	struct net_device *dev = GET(TYPED_TRACEPOINT, skb, dev);
+	struct icmp_rtt_event *session;
+
+	if (!arrival || !arrival->word || !is_same_packet(arrival, skb, packet) ||
+	    arrival->key.netns != netns_of_device(dev, TYPED_TRACEPOINT) ||
+	    bpf_ktime_get_ns() - arrival->since_ns >= BRIDGED_NS)
+		return false;
+	session = session_alive_at(arrival->number, arrival->word);
+	if (!session)
+		return false;
+	if (device_wanted(dev, TYPED_TRACEPOINT)) {
+		note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
+		adopt(session, arrival, true);
+	}
+	return true;
 }
 
 /*
@@ -135,6 +163,10 @@ static __always_inline void on_last_recv(void *ctx, struct cpu_state *cpu, struc
 	make_key(family, packet, SIDE_RECEIVE, DIRECTION_TX, netns_of_device(dev, TYPED_TRACEPOINT),
 		 &key);
 	if (is_self_test(key.netns, probe) || !arrival_matches(family, &key))
+		return;
+	/* Overheard, unless a device above this one (bridge, macvlan) is what it is for. */
+	if (pkt_type_of(skb, TYPED_TRACEPOINT) == PACKET_OTHERHOST &&
+	    !GET(TYPED_TRACEPOINT, dev, rx_handler))
 		return;
 	now = bpf_ktime_get_ns();
 	session = find_receive(family, &key, sum_without_type(packet));
@@ -208,8 +240,8 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	struct arrival *arrival;
 	struct cpu_state *cpu;
 	struct packet packet;
-	__u32 direction;
-	bool unseen;
+	__u32 direction, netns;
+	bool unseen, stray;
 	__u64 now;
 
 	if (is_for_others(&header))
@@ -243,9 +275,13 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	/* What is put together of fragments goes on when its last one comes. */
 	if (packet.fragment)
 		unseen = false;
-	if ((unseen || config.tx_close == HOOK_RECV) && direction == DIRECTION_TX) {
-		on_last_recv(ctx, cpu, skb, &packet, probe, family, unseen);
-		return;
+	if (unseen || config.tx_close == HOOK_RECV) {
+		if (direction == DIRECTION_TX) {
+			on_last_recv(ctx, cpu, skb, &packet, probe, family, unseen);
+			return;
+		}
+		if (on_recv_again(cpu, skb, &packet))
+			return;
 	}
 	if (unseen) { /* It is answered unseen: there is no more to tell of it. */
 		arrival = find_arrival(cpu, (__u64)skb);
@@ -256,7 +292,11 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	now = bpf_ktime_get_ns();
 	arrival = claim_arrival(cpu, (__u64)skb);
 	dev = GET(TYPED_TRACEPOINT, skb, dev);
-	if (!arrived_before(arrival, skb, &packet)) {
+	stray = !device_wanted(dev, TYPED_TRACEPOINT);
+	netns = netns_of_device(dev, TYPED_TRACEPOINT);
+	if (arrived_before(arrival, skb, &packet, netns)) {
+		stray &= arrival->stray;
+	} else {
 		arrival->skb = (__u64)skb;
 		arrival->recv_ns = now;
 		arrival->recv_probe = probe;
@@ -264,13 +304,12 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 		keep_stack(ctx, arrival, 0);
 	}
 	arrival->since_ns = now;
-	make_key(family, &packet, SIDE_RECEIVE, direction, netns_of_device(dev, TYPED_TRACEPOINT),
-		 &arrival->key);
+	make_key(family, &packet, SIDE_RECEIVE, direction, netns, &arrival->key);
 	arrival->sum = sum_without_type(&packet);
 	arrival->dev = (__u64)dev;
 	arrival->ip_rcv_ns = 0;
 	arrival->word = 0;
-	arrival->stray = !device_wanted(dev, TYPED_TRACEPOINT);
+	arrival->stray = stray;
 	expect(cpu);
 	if (!is_self_test(arrival->key.netns, probe))
 		on_recv_session(cpu, skb, dev, arrival, family, now);

@@ -130,6 +130,18 @@ static __always_inline void discard(struct cpu_state *cpu, struct slot *slot, __
 	free_slot(slot, place);
 }
 
+/* Ends a session that was opened for a request which this host is not to answer. */
+static __always_inline void disown(struct cpu_state *cpu, struct slot *slot, __u64 word)
+{
+	__u64 *place = take(slot, word);
+
+	if (!place)
+		return;
+	add_atomic(&cpu->counters.value[COUNTER_REQUESTS], -1);
+	count(cpu, COUNTER_OTHER_ADDRESS);
+	free_slot(slot, place);
+}
+
 static __always_inline __u64 first_stamp(const struct icmp_rtt_event *session, __u32 first)
 {
 	for (__u32 i = 0; i < 3; i++)

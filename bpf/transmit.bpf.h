@@ -192,10 +192,13 @@ open_at_device(struct cpu_state *cpu, struct sk_buff *skb, struct sock *sk,
 	       struct net_device *dev, __u8 family, __u32 netns, struct packet *packet,
 	       struct echo_key *key, __u64 now, const bool typed)
 {
-	struct icmp_rtt_event *session = find_echo(family, key);
+	struct echo_key found = *key;
+	struct icmp_rtt_event *session = find_echo(family, &found);
 
-	if (packet->kind != PACKET_REQUEST)
+	if (packet->kind != PACKET_REQUEST) {
+		*key = found;
 		return session;
+	}
 	if (netns_of_socket(sk, typed) != netns)
 		return session;
 	if (session && (session->ts_ns[HOOK_SEND] || session->ts_ns[HOOK_LOCAL_OUT]))
@@ -221,6 +224,9 @@ static __always_inline void on_xmit_session(void *ctx, struct cpu_state *cpu, st
 			end_elsewhere(cpu, session, word);
 		else
 			session->other_interface = 1;
+		/* So that a lower device knows the packet again. */
+		if (!session->ts_ns[HOOK_XMIT])
+			session->skb[HOOK_XMIT] = (__u64)skb;
 		return;
 	}
 	if (!session->ts_ns[HOOK_XMIT])
@@ -263,6 +269,43 @@ static __always_inline bool is_own_answer(struct sk_buff *skb, const bool typed)
 	at = header_by_offset(skb, FAMILY_IPV4, typed).at;
 	return (__u8)word_at(at) == IPV4_WITHOUT_OPTIONS &&
 	       (__u8)(word_at(at + IPV4_DADDR) >> 32) == ICMP_ECHOREPLY;
+}
+
+/*
+ * What leaves without a socket was handed on: a request that was taken for one to this
+ * host, where no hook follows its arrival, was for another. Not for the hooks at functions:
+ * those come with hooks that follow.
+ */
+static __always_inline void on_forward(struct sk_buff *skb, const bool typed)
+{
+	struct icmp_rtt_event *session;
+	struct arrival *arrival;
+	struct cpu_state *cpu;
+	struct header header;
+	struct packet packet;
+	__u8 family;
+
+	if (config.rx_open != HOOK_RECV || !tracing(DIRECTION_RX) || !under_way)
+		return;
+	cpu = this_cpu();
+	if (!cpu)
+		return;
+	arrival = find_arrival(cpu, (__u64)skb);
+	barrier_var(arrival); /* or the compiler tests the skb once more in its place */
+	if (!arrival || !arrival->word || arrival->key.direction != DIRECTION_RX)
+		return;
+	family = family_at_device(skb, typed);
+	if (!family_wanted(family))
+		return;
+	header = header_by_offset(skb, family, typed);
+	parse(&header, &packet, typed);
+	if (packet.kind != PACKET_REQUEST || packet.id != arrival->key.id ||
+	    packet.seq != arrival->key.seq)
+		return;
+	session = session_alive_at(arrival->number, arrival->word);
+	if (session)
+		disown(cpu, slot_of_session(session), arrival->word);
+	release_arrival(arrival);
 }
 
 static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int probe,

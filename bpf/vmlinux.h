@@ -71,6 +71,7 @@ struct net_device {
 	char name[16];
 	int ifindex;
 	possible_net_t nd_net;
+	void *rx_handler;
 };
 
 struct sock_common {

@@ -151,6 +151,7 @@ class _Attempt:
             "typed_task": int(kernel.typed_task),
             "atomics": int(kernel.atomics),
             "drop_reasons": int(bool(kernel.drop_reasons)),
+            "no_socket": kernel.drop_reason("NO_SOCKET"),
             **{f"{name}_at": address for name, address in kernel.variables.items()},
         }
         self.object: Object | None = None

@@ -210,6 +210,7 @@ class Tracer:
             "min_rtt_ns": options.latency_ns,
             "netns": inode,
             "ifindex": index,
+            "ifname": struct.unpack("=2Q", os.fsencode(options.interface or "").ljust(16, b"\0")),
             "directions": sum(
                 bit
                 for name, bit in loader.btf.enum("icmp_rtt_direction").items()

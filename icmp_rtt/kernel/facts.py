@@ -54,6 +54,10 @@ class KernelFacts(NamedTuple):
         """Whether a program can find out that the kernel runs no kprobe at the moment."""
         return all(name in self.variables for name in _KPROBES)
 
+    def drop_reason(self, wanted: str) -> int:
+        """The number of a drop reason, 0 where the kernel has none of this name."""
+        return next((n for n, name in self.drop_reasons.items() if name == wanted), 0)
+
 
 def read_facts(
     lib: Libbpf, symbols: Symbols, functions: Iterable[str], btf_path: str | None

@@ -148,6 +148,16 @@ def test_interface_by_name(vlans, bond, backend, device, remote):
     assert devices(echoes) == {(device, device)}
 
 
+def test_port_of_a_bridge(bridge, backend):
+    """What the bridge hands on as its own has come in by the port, and is answered by it."""
+    lean = ("--disable-kernel-stacks", "--no-self-test", "--backend", backend)
+    ping = ("ip", "netns", "exec", "irta", *FIVE, "10.81.0.1")
+    run = trace("--interface", "irta0", "--direction", "rx", *lean, "--", *ping)
+    assert_identities(run)
+    assert_complete(run.echoes, 5)
+    assert devices(run.echoes) == {("irta0", "irta0")}
+
+
 @pytest.mark.parametrize("device", ["v0", "irtbond"])
 def test_interface_of_the_request_alone(bond, other_way_back, device):
     """What comes in by another device than the one asked for has not arrived on it.

@@ -218,6 +218,37 @@ def test_overheard_by_another_device(backend):
 
 
 @pytest.fixture
+def hub(veth):
+    """h0 (10.85.0.1) and o0 here, and 10.85.0.2, at a hub from which h0 is reached late."""
+    sh(
+        f"""
+        ip netns add irthub; ip netns add irtend
+        ip -n irthub link add hub type bridge ageing_time 0
+        for leg in h o e; do
+            ip link add ${{leg}}0 type veth peer name ${{leg}}1 netns irthub
+            ip -n irthub link set ${{leg}}1 master hub; ip -n irthub link set ${{leg}}1 up
+        done
+        ip link set e0 netns irtend; ip -n irthub link set hub up
+        ip link set h0 up; ip link set o0 up; ip -n irtend link set e0 up
+        sysctl -qw net.ipv4.conf.o0.arp_ignore=1
+        ip address add 10.85.0.1/24 dev h0; ip -n irtend address add 10.85.0.2/24 dev e0
+        tc -n irthub qdisc add dev h1 root netem delay {DELAY_NS // 1_000_000}ms"""
+    )
+    yield "10.85.0.2"
+    sh("ip netns delete irthub; ip netns delete irtend")
+
+
+def test_overheard_reply(hub, backend):
+    """A copy of the reply that another device takes, and drops, is not the reply's arrival."""
+    run = run_script(f"ping -q -c 3 -i 0.3 -W 5 {hub}", "--dst-ip", hub, "--backend", backend)
+    assert run.said("3 received") == 1
+    echoes = run.of("tx", remote=hub)
+    assert_complete(echoes, 3)
+    assert {echo["reply"]["ifname"] for echo in echoes} == {"h0"}
+    assert min(echo["inter_path_ns"] for echo in echoes) >= DELAY_NS, echoes
+
+
+@pytest.fixture
 def answers_broadcasts(veth):
     """This host answers what was asked of all."""
     sh("sysctl -qw net.ipv4.icmp_echo_ignore_broadcasts=0")

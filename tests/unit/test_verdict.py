@@ -67,7 +67,10 @@ def tracepoints(**changes):
     ("interface", "words"),
     [
         (None, "no reply was seen to come back; this run does not see ICMP errors"),
-        (("a\nb", 3), r"no reply was seen to come back by a\x0ab; this run does not see ICMP errors"),
+        (
+            ("a\nb", 3),
+            r"no reply was seen to come back by a\x0ab; this run does not see ICMP errors",
+        ),
     ],
 )
 def test_no_reply_to_the_devices_alone(interface, words):
