@@ -88,8 +88,10 @@ def _plan(found: Survey) -> list[str]:
             labels = " + ".join(probe.label for probe in probes)
             lines.append(f"  {name:<20} {labels + ': ' + proved if probes else 'not seen'}")
     lines += [f"note: {note}" for note in (*found.notes, *plan.notes)]
-    drops = (
-        "by name" if found.kernel.drop_reasons else "by function alone (no reasons in this kernel)"
-    )
+    drops = "by function alone (no reasons in this kernel)"
+    if found.drops_unseen is not None:
+        drops = "not seen"
+    elif found.kernel.drop_reasons:
+        drops = "by name"
     lines.append(f"drops: {drops}")
     return lines

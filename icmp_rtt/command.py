@@ -24,6 +24,10 @@ _PATIENCE_NS = 2_000_000_000
 
 
 class CommandError(IcmpRttError):
+    """The command cannot be started, or cannot be told to end."""
+
+
+class NotStartedError(CommandError):
     """The command cannot be started; the exit status is the one a shell gives."""
 
     def __init__(self, name: str, error: OSError) -> None:
@@ -38,7 +42,7 @@ class Command:
         words: the program, looked up in PATH, and its arguments.
 
     Raises:
-        CommandError: on entry, if it cannot be started.
+        NotStartedError: on entry, if it cannot be started.
     """
 
     def __init__(self, words: tuple[str, ...]) -> None:
@@ -53,7 +57,7 @@ class Command:
         try:
             self._pid = os.posix_spawnp(self._words[0], self._words, os.environ, setsigdef=ignored)
         except OSError as error:
-            raise CommandError(self._words[0], error) from error
+            raise NotStartedError(self._words[0], error) from error
         return self
 
     def __exit__(
@@ -107,7 +111,7 @@ class Command:
         try:
             os.kill(self._pid, number)
         except PermissionError as error:
-            raise IcmpRttError(
+            raise CommandError(
                 f"cannot end {self._words[0]!r}, which runs as another user:"
                 " run as root, or with CAP_KILL"
             ) from error

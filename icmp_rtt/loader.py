@@ -92,7 +92,10 @@ def open_loader(lib: Libbpf, given: str | None, btf_path: str | None) -> Loader:
     """
     path = object_path(given)
     try:
-        return Loader(lib, path, btf_path)
+        loader = Loader(lib, path, btf_path)
+        if given:  # may be the one for the other sort of kernel
+            loader.file.symbol(f"{'tp_btf' if has_own_btf() else 'raw_tp'}__netif_receive_skb")
+        return loader
     except ObjectError as error:
         where = "" if path in str(error) else f"{path}: "
         remedy = "give --object another file, or leave it out" if given else "reinstall"

@@ -21,12 +21,16 @@ _OWN = "/proc/thread-self/ns/net"
 
 
 def path_of(text: str) -> str:
-    """The file that stands for a namespace given as a name of ip-netns, a pid, or a path."""
+    """The file that stands for a namespace given as a name of ip-netns, a pid, or a path.
+
+    A name of digits goes before a pid, as it does for ip.
+    """
     if "/" in text:
         return text
-    if text.isascii() and text.isdigit():
+    named = f"/run/netns/{text}"
+    if text.isascii() and text.isdigit() and not os.path.exists(named):
         return f"/proc/{text}/ns/net"
-    return f"/run/netns/{text}"
+    return named
 
 
 def inode_of(path: str | None = None) -> int:

@@ -150,7 +150,12 @@ def parse_interface(option: str, text: str) -> str:
         OptionError: none may have it.
     """
     length = len(text.encode("utf-8", "surrogateescape"))
-    if not 1 <= length <= _IFNAME_BYTES or text in (".", "..") or _has_any(text, "/:"):
+    if length > _IFNAME_BYTES:
+        raise OptionError(
+            f"{option}: no interface can have the name {text!r}, longer than {_IFNAME_BYTES} bytes;"
+            " of one with an alternative name give its own: 'ip link' lists those there are"
+        )
+    if not length or text in (".", "..") or _has_any(text, "/:"):
         raise OptionError(
             f"{option}: no interface can have the name {text!r}; 'ip link' lists those there are"
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from icmp_rtt.stages import Probe
 
-__all__ = ("Facts", "Plan", "choose", "silent", "to_try")
+__all__ = ("Facts", "Plan", "choose", "problem", "silent", "to_try")
 
 _SEND, _LOCAL_OUT, _XMIT, _RECV, _IP_RCV, _ICMP_RCV = range(6)
 
@@ -170,14 +170,15 @@ def _best(
     """The first alternative that can be had, and what kept those before it from being taken."""
     passed_over: list[str] = []
     for alternative in stages.candidates(backend, family, hook):
-        problems = [why for probe in alternative if (why := _problem(probe, facts))]
+        problems = [why for probe in alternative if (why := problem(probe, facts))]
         if not problems:
             return alternative, passed_over
         passed_over += problems
     return (), passed_over
 
 
-def _problem(probe: Probe, facts: Facts) -> str | None:
+def problem(probe: Probe, facts: Facts) -> str | None:
+    """Why a probe is not to be had, None if nothing is known against it."""
     if probe.is_function and probe.function not in facts.functions:
         return f"{probe.label}: {facts.absent}"
     if probe.doubtful and not facts.tried:

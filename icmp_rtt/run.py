@@ -61,7 +61,7 @@ def run(
         ended by a signal, if this came before the command was started.
 
     Raises:
-        CommandError: the command could not be started.
+        CommandError: the command could not be started, or not be told to end.
     """
     gc.freeze()  # what the start has left behind lives on: no need to look through it again
     gc.enable()
@@ -110,7 +110,8 @@ class _Reports:
         self._reported = 0
         self._reordered = 0
         self._torn = {True: 0, False: 0}  # records, by whether of a complete echo
-        self._surplus = 0  # complete echoes that came after the last one asked for
+        # Echoes that came after the last one asked for, by whether they were complete.
+        self._surplus = {True: 0, False: 0}
         self._json = options.format == "json"
         self._renderer = self._begin(tracer, options)
 
@@ -135,7 +136,8 @@ class _Reports:
                     self._torn[self._completed(record)] += 1
                     continue
                 if self.full:
-                    self._surplus += echo.outcome == COMPLETE
+                    if echo.outcome not in (DUPLICATE, LATE):
+                        self._surplus[echo.outcome == COMPLETE] += 1
                     continue
                 reports.append(render(echo))
                 if echo.outcome not in (DUPLICATE, LATE):
@@ -147,8 +149,9 @@ class _Reports:
     def end(self, counters: dict[str, int | None]) -> None:
         """Write the summary; what --count kept from being reported is not called reported."""
         if self._count is not None and "reported" in counters:
-            counters["reported"] = (counters["reported"] or 0) - self._surplus
-            counters["beyond_count"] = self._surplus
+            counters["reported"] = (counters["reported"] or 0) - self._surplus[True]
+            counters["beyond_count"] = self._surplus[True]
+            counters["incomplete_beyond_count"] = self._surplus[False]
         for complete, names in _LOST.items():
             for name, sign in names:
                 if self._torn[complete]:
@@ -201,6 +204,8 @@ class _Watch:
     ) -> None:
         self._tracer = tracer
         self._timeout_ns = options.timeout_ns
+        # The tracer looks for sessions past --timeout between two polls.
+        self._poll_ms = min(_POLL_MS, max(1, options.timeout_ns // 4_000_000))
         self._signals = signals
         self._reports = reports
         self._idle = idle
@@ -250,10 +255,10 @@ class _Watch:
 
     def _poll(self, end_ns: int | None) -> None:
         """Report what comes within a short while, shorter if ``end_ns`` is near."""
-        wait_ms = _POLL_MS
+        wait_ms = self._poll_ms
         if end_ns is not None:
             left_ms = (end_ns - time.monotonic_ns()) // 1_000_000 + 1
-            wait_ms = max(0, min(_POLL_MS, left_ms))
+            wait_ms = max(0, min(wait_ms, left_ms))
         records = self._tracer.poll(wait_ms)
         self._reports.take(records)
         self._idle()

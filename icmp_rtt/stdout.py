@@ -62,12 +62,13 @@ class Stdout:
             raise self._error(f"cannot write to stdout: {cause}") from error
 
     def check_reader(self) -> None:
-        """Raise StdoutError if whoever read a pipe has gone, though nothing is to be written."""
+        """Raise StdoutError if whoever read has gone, though nothing is to be written."""
         if self._descriptor is None:
             return
         poll = select.poll()
         poll.register(self._descriptor, 0)
-        if any(event & select.POLLERR for _, event in poll.poll(0)):
+        gone = select.POLLERR | select.POLLHUP  # of a pipe, of a socket
+        if any(event & gone for _, event in poll.poll(0)):
             raise self._error("stdout was closed by its reader")
 
     def _write_all(self, reports: tuple[str, ...]) -> None:

@@ -51,6 +51,7 @@ class Survey(NamedTuple):
     proved: bool  # by an echo of our own
     object: Object
     links: dict[str, Link]  # by program
+    drops_unseen: str | None  # why; None if they are seen
 
 
 def proof(options: Options) -> AbstractContextManager[Loopback | None]:
@@ -81,15 +82,17 @@ def survey(
     for backend in backends:
         plan = attempt.attach(backend)
         if attempt.object is not None:
+            unseen = attempt.drops_unseen
             return Survey(
                 plan,
                 kernel,
-                (*notes, *_unseen(backend, kernel)),
+                (*notes, *_unseen(backend, kernel), *_no_drops(unseen)),
                 tuple(passed_over),
                 "".join(attempt.refusals),
                 loopback is not None,
                 attempt.object,
                 attempt.links,
+                unseen,
             )
         passed_over.append(": ".join(filter(None, (backend, _why_not(plan), attempt.remedy))))
     causes = ["; ".join(passed_over)]
@@ -128,6 +131,7 @@ class _Attempt:
         links: of its programs, by name.
         refusals: what was said of each program refused so far, in lines.
         remedy: what can be done about the first one that the last back end was refused.
+        drops_unseen: why no drop is seen; None if they are.
     """
 
     def __init__(
@@ -158,6 +162,7 @@ class _Attempt:
         self.links: dict[str, Link] = {}
         self.refusals: list[str] = []
         self.remedy: str | None = None
+        self.drops_unseen: str | None = None
 
     def attach(self, backend: str) -> Plan:
         """Load, attach and prove; the plan that holds, or the one that nothing came of."""
@@ -174,6 +179,7 @@ class _Attempt:
             proved = planning.choose(backend, self._options.families, facts)
             if self._fits(proved, plan):
                 self._keep([*proved.programs, *(p.program for p in stages.DROP_PROBES)])
+                self.drops_unseen = self._why_no_drops(facts)
                 return proved
             self._close()
 
@@ -192,6 +198,12 @@ class _Attempt:
         """Whether what was loaded and attached will do for the plan that was proved."""
         attached = set(proved.programs) <= self.links.keys()
         return proved.useful and proved.own and attached and proved.ends == loaded.ends
+
+    def _why_no_drops(self, facts: Facts) -> str | None:
+        if any(probe.program in self.links for probe in stages.DROP_PROBES):
+            return None
+        fitting = [p for p in stages.DROP_PROBES if p.needs_btf == self._kernel.own_btf]
+        return planning.problem(fitting[0], facts)
 
     def _try(self, plan: Plan, probes: list[Probe], facts: Facts) -> Facts:
         """Load and attach; what that and the self-test have taught."""
@@ -281,6 +293,10 @@ def _unseen(backend: str, kernel: KernelFacts) -> tuple[str, ...]:
         "what arrives while the kernel leaves kprobes out may look dropped or unanswered:"
         " kernel addresses are hidden, it takes CAP_SYSLOG and kernel.kptr_restrict below 2",
     )
+
+
+def _no_drops(why: str | None) -> tuple[str, ...]:
+    return () if why is None else (f"drops are not seen: {why}",)
 
 
 def _why_not(plan: Plan) -> str:

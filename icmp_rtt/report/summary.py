@@ -21,9 +21,12 @@ _PASSED_OVER = (
     ("unasked", "complete, while incomplete ones alone are asked for (--only-incomplete)"),
     ("refused", "refused for want of room (--max-sessions)"),
     ("events_lost", f"complete, but lost: {_WHY_LOST}"),
+    ("incomplete_lost", f"incomplete, but lost: {_WHY_LOST}"),
     ("unparsed", "with headers that could not be read in place"),
     ("unmatched_replies", "replies whose request was not seen"),
     ("in_flight", "still under way at the end (--timeout)"),
+    ("list_truncated", "receive lists not walked to their end"),
+    ("probe_misses", "probe runs missed by the kernel"),
 )
 _LOSSES = (
     ("events_lost", f"complete echoes lost: {_WHY_LOST}"),

@@ -19,6 +19,13 @@ def test_own_namespace():
     assert netns.inode_of(netns.path_of(str(os.getpid()))) == netns.inode_of()
 
 
+def test_name_of_digits(monkeypatch):
+    """It goes before a pid, as it does for ip; without such a name it is one."""
+    monkeypatch.setattr(netns.os.path, "exists", lambda path: path == "/run/netns/77")
+    assert netns.path_of("77") == "/run/netns/77"
+    assert netns.path_of("78") == "/proc/78/ns/net"
+
+
 @pytest.mark.parametrize("path", ["/proc/self/ns/uts", "/proc/self/ns/mnt", "/etc/passwd", "/"])
 def test_what_is_no_network_namespace(path):
     """Other namespaces lie on the same file system: the kernel is asked which kind it is."""

@@ -104,7 +104,12 @@ def test_count(run):
     lines = json_lines(out)
     assert status == 0
     assert [line["type"] for line in lines] == ["start", "echo", "echo", "echo", "summary"]
-    assert lines[-1]["counters"] == {"complete": 6, "reported": 4, "beyond_count": 2}
+    assert lines[-1]["counters"] == {
+        "complete": 6,
+        "reported": 4,
+        "beyond_count": 2,
+        "incomplete_beyond_count": 1,
+    }
     assert tracer.log.count("poll") == 2
 
 
@@ -171,7 +176,11 @@ def test_further_replies_are_not_counted_as_reports(run):
     assert status == 0
     kinds = [line["type"] for line in json_lines(out)]
     assert kinds == ["start", "reply", "echo", "reply", "echo", "summary"]
-    assert json_lines(out)[-1]["counters"] == {"reported": 2, "beyond_count": 1}
+    assert json_lines(out)[-1]["counters"] == {
+        "reported": 2,
+        "beyond_count": 1,
+        "incomplete_beyond_count": 0,
+    }
 
 
 def test_drop_reasons_are_named(run):
@@ -316,6 +325,35 @@ def test_count_ends_the_command(run):
     """Once enough was reported the command is interrupted."""
     status, _, _ = run(FakeTracer([[ECHO]]), "--count", "1", *sh("exec sleep 10"))
     assert status == 130
+
+
+def test_command_that_cannot_be_ended(run, monkeypatch):
+    """One of another user's, without CAP_KILL: what was traced is told all the same."""
+
+    def refuse(pid, number):
+        raise PermissionError(1, "Operation not permitted")
+
+    tracer = FakeTracer([[ECHO]])
+    with monkeypatch.context() as patch:
+        patch.setattr("icmp_rtt.command.os.kill", refuse)
+        status, out, err = run(tracer, "--duration", "0.01", *sh("exec sleep 0.3"))
+    assert status == 1
+    assert "which runs as another user: run as root, or with CAP_KILL" in err
+    assert "Summary: " in out
+
+
+def test_short_timeout_is_looked_after(run):
+    """The tracer gives an echo up between two polls: one is not longer than a part of it."""
+
+    class Patient(FakeTracer):
+        waits = []
+
+        def poll(self, timeout_ms):
+            self.waits.append(timeout_ms)
+            return super().poll(timeout_ms)
+
+    run(Patient([[], kill()]), "--timeout", "0.02")
+    assert Patient.waits == [5, 5]
 
 
 def test_second_signal_does_not_wait(run, monkeypatch):

@@ -5,6 +5,7 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -97,6 +98,18 @@ def test_a_report_is_not_torn_by_another_writer():
     lines = b"".join(read).splitlines(keepends=True)
     assert set(lines) == {report.encode(), line}
     assert lines.count(report.encode()) == 640
+
+
+def test_reader_of_a_socket_that_goes(monkeypatch):
+    """It is noticed as that of a pipe is, though nothing is to be written."""
+    ours, theirs = socket.socketpair()
+    with ours, os.fdopen(os.dup(ours.fileno()), "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        way_out = Stdout()
+        way_out.check_reader()
+        theirs.close()
+        with pytest.raises(StdoutError, match="^stdout was closed by its reader$"):
+            way_out.check_reader()
 
 
 @pytest.mark.parametrize("openable", [True, False])

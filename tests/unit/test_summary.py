@@ -34,6 +34,15 @@ def test_what_the_kernel_does_not_tell():
             " 5 complete, but faster than the threshold (--latency-ms).",
         ),
         (
+            {"requests": 2, "incomplete": 2, "incomplete_lost": 2},
+            "Nothing was reported; seen were: 2 incomplete, but lost: the ring buffer was full,"
+            " or two of one id and sequence were sent at once.",
+        ),
+        (
+            {"probe_misses": 7},
+            "Nothing was reported; seen were: 7 probe runs missed by the kernel.",
+        ),
+        (
             {"in_flight": 1},
             "Nothing was reported; seen were: 1 still under way at the end (--timeout).",
         ),

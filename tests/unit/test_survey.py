@@ -4,9 +4,10 @@
 import struct
 
 import pytest
-from fakehost import FACTS, FakeHost
+from fakehost import FACTS, FakeHost, error
 from samples import ABI
 
+from icmp_rtt.loader import Refused
 from icmp_rtt.options import Options
 from icmp_rtt.survey import survey
 
@@ -50,6 +51,25 @@ def test_one_echo_tells_of_probes_that_see_it():
         kernel = Kernel(**seen_from)
         assert surveyed(kernel).complete
         assert kernel.echoes == 1
+
+
+def test_drops_that_are_not_seen():
+    """Without its probe a drop reads as silence: the reader is told."""
+
+    class Refusing(Kernel):
+        def attach(self, obj, programs):
+            if "tp_btf__kfree_skb" in programs:
+                raise Refused("tp_btf__kfree_skb", error(22))
+            return super().attach(obj, programs)
+
+    options = Options(backend="fentry", families=(4,))
+    kernel = Refusing()
+    found = survey(options, kernel, FACTS, {"stacks": 0}, kernel)
+    assert found.plan.complete
+    assert found.drops_unseen == "tp_btf:kfree_skb: refused: invalid argument (errno 22)"
+    assert f"drops are not seen: {found.drops_unseen}" in found.notes
+    kernel = Kernel()
+    assert survey(options, kernel, FACTS, {"stacks": 0}, kernel).drops_unseen is None
 
 
 @pytest.mark.parametrize("late", ["icmp_rcv", "__ip_local_out"])
