@@ -37,7 +37,7 @@ def main() -> int:
     RESULTS.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"kernels": {}}
     if options.suites:
-        _compile_floor()
+        _compile("floor")
         with ThreadPoolExecutor(len(options.suites)) as pool:
             runs = pool.map(lambda suite: _run(suite, options.contenders), options.suites)
             result["kernels"] = dict(zip(options.suites, runs))
@@ -48,6 +48,7 @@ def main() -> int:
     if options.host:
         result["python"] = pipeline.measure()
         print(table.python(result["python"]))
+        _compile("floor_tracepoints")
         result["flood"] = flood.measure()
         print(table.flood(result["flood"]))
     path = RESULTS / "bench.json"
@@ -83,10 +84,10 @@ def _parse() -> argparse.Namespace:
     return options
 
 
-def _compile_floor() -> None:
+def _compile(name: str) -> None:
     command = [os.environ.get("CLANG") or "clang", "-target", "bpf", "-mcpu=v3", "-O2", "-g"]
-    command += ["-I", str(CHECKOUT / "bpf"), "-c", str(HERE / "floor.bpf.c")]
-    subprocess.run([*command, "-o", str(contenders.FLOOR_OBJECT)], check=True)
+    command += ["-I", str(CHECKOUT / "bpf"), "-c", str(HERE / f"{name}.bpf.c")]
+    subprocess.run([*command, "-o", str(contenders.FLOORS[name])], check=True)
 
 
 def _run(suite: str, names: str) -> dict[str, Any]:

@@ -23,11 +23,14 @@ from icmp_rtt.errors import IcmpRttError
 from icmp_rtt.kernel.bpfobject import Object
 from icmp_rtt.kernel.libbpf import Libbpf
 
-__all__ = ("CONTENDERS", "FLOOR_OBJECT", "Contender", "Refused")
+__all__ = ("CONTENDERS", "FLOORS", "Contender", "Floor", "Refused")
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
-FLOOR_OBJECT = CHECKOUT / "build" / "bench" / "floor.bpf.o"
+# Objects of empty programs, beside their sources' names: of six stages, of tracepoints alone.
+FLOORS = {
+    name: CHECKOUT / "build" / "bench" / f"{name}.bpf.o" for name in ("floor", "floor_tracepoints")
+}
 READY_TIMEOUT_S = 300  # of the guest's time
 
 
@@ -62,11 +65,18 @@ class Contender:
 
 
 class Floor(Contender):
-    """Six empty programs, loaded into this process."""
+    """Empty programs, loaded into this process.
+
+    Args:
+        name: a key of ``FLOORS``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._path = FLOORS[name]
 
     def __enter__(self) -> Floor:
         self.pid = os.getpid()
-        self._object = Object(Libbpf(), FLOOR_OBJECT.read_bytes(), "floor")
+        self._object = Object(Libbpf(), self._path.read_bytes(), "floor")
         try:
             self._object.load()
             for program in self._object.programs.values():
@@ -179,7 +189,7 @@ def _bpftrace(backend: str) -> Callable[[bool], Contender]:
 
 # Makes a contender that takes stacks, or does not; the floor has none to take.
 CONTENDERS: dict[str, Callable[[bool], Contender]] = {
-    "floor": lambda stacks: Floor(),
+    "floor": lambda stacks: Floor("floor"),
     "fentry": _icmp_rtt("fentry"),
     "kprobe": _icmp_rtt("kprobe"),
     "bpftrace-fentry": _bpftrace("fentry"),

@@ -2,7 +2,9 @@
 """How much of a flood's rate is left under the tracer, on this host's own kernel.
 
 Runs without and with the tracer alternate, and their medians are compared. The
-tracer is started anew for each, with whatever back end this kernel allows.
+tracer is started anew for each, with whatever back end this kernel allows. Where that is
+tracepoints alone, runs under empty programs on the same ones tell what nobody can be
+cheaper than.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from contenders import Floor
 from network import LOCAL, PEER, Veth
 
 __all__ = ("measure",)
@@ -30,7 +33,10 @@ _ISOLATE = 'mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && exec "$@"'
 
 
 def measure() -> dict[str, Any]:
-    """The back end, echoes a second "without" and "with" the tracer, and their ratio."""
+    """The back end, echoes a second "without" and "with" the tracer, and their ratio.
+
+    With tracepoints alone the rate at the "floor", too.
+    """
     command = ["unshare", "--net", "--mount", "--", "sh", "-c", _ISOLATE, "sh"]
     if os.geteuid() != 0:
         command = ["sudo", *command, "env", f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}"]
@@ -43,20 +49,25 @@ def main() -> None:
     rates: dict[str, list[float]] = {"without": [], "with": []}
     with Veth():
         start = subprocess.check_output([*_TRACER, "--", "true"]).splitlines()[0]
+        backend = json.loads(start)["backend"]
+        if backend == "tracepoint":
+            rates["floor"] = []
         _flood([])
         for _ in range(_TURNS):
             rates["without"].append(_flood([]))
             rates["with"].append(_flood([*_TRACER, "--"]))
+            if "floor" in rates:
+                with Floor("floor_tracepoints"):
+                    rates["floor"].append(_flood([]))
     medians = {name: statistics.median(turns) for name, turns in rates.items()}
     ratio = medians["with"] / medians["without"]
-    backend = json.loads(start)["backend"]
     print(json.dumps({"backend": backend, **medians, "ratio": ratio, "turns": rates}))
 
 
 def _flood(tracer: list[str]) -> float:
     """Echoes a second, as ping has it, which may be a tracer's command."""
     with tempfile.TemporaryFile("w+") as said:
-        ping = ["sh", "-c", f"exec ping -q -f -c {_ECHOES} {PEER} >&{said.fileno()}"]
+        ping = ["sh", "-c", f"exec ping -q -f -c {_ECHOES} {PEER} >/proc/self/fd/{said.fileno()}"]
         subprocess.run(
             [*tracer, *ping], check=True, stdout=subprocess.DEVNULL, pass_fds=[said.fileno()]
         )

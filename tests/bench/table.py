@@ -59,17 +59,19 @@ def python(rates: dict[str, Any]) -> str:
 
 
 def flood(rates: dict[str, Any]) -> str:
-    """The flood, with and without the tracer."""
+    """The flood, with and without the tracer, and with empty programs in its place."""
     ratio = rates["ratio"]
-    return "\n".join(
-        [
-            "",
-            f"Flood on this host's kernel, back end {rates['backend']}: echoes a second, medians",
-            _row("without the tracer", [f"{rates['without']:,.0f}", ""]),
-            _row("with it", [f"{rates['with']:,.0f}", ""]),
-            _row("ratio", [f"{ratio:.3f}", _verdict(ratio >= 0.9, "0.9 or more")]),
-        ]
-    )
+    lines = [
+        "",
+        f"Flood on this host's kernel, back end {rates['backend']}: echoes a second, medians",
+        _row("without the tracer", [f"{rates['without']:,.0f}", ""]),
+        _row("with it", [f"{rates['with']:,.0f}", ""]),
+        _row("ratio", [f"{ratio:.3f}", _verdict(ratio >= 0.9, "0.9 or more")]),
+    ]
+    if "floor" in rates:
+        floor = rates["floor"] / rates["without"]
+        lines.append(_row("ratio of empty programs", [f"{floor:.3f}", ""]))
+    return "\n".join(lines)
 
 
 def _figure(figure: Figure, release: str, contenders: dict[str, Result]) -> str:
