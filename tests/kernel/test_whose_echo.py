@@ -219,7 +219,7 @@ def test_overheard_by_another_device(backend):
 
 @pytest.fixture
 def hub(veth):
-    """h0 (10.85.0.1) and o0 here, and 10.85.0.2, at a hub from which h0 is reached late."""
+    """h0 (10.93.0.1) and o0 here, and 10.93.0.2, at a hub from which h0 is reached late."""
     sh(
         f"""
         ip netns add irthub; ip netns add irtend
@@ -231,10 +231,10 @@ def hub(veth):
         ip link set e0 netns irtend; ip -n irthub link set hub up
         ip link set h0 up; ip link set o0 up; ip -n irtend link set e0 up
         sysctl -qw net.ipv4.conf.o0.arp_ignore=1
-        ip address add 10.85.0.1/24 dev h0; ip -n irtend address add 10.85.0.2/24 dev e0
+        ip address add 10.93.0.1/24 dev h0; ip -n irtend address add 10.93.0.2/24 dev e0
         tc -n irthub qdisc add dev h1 root netem delay {DELAY_NS // 1_000_000}ms"""
     )
-    yield "10.85.0.2"
+    yield "10.93.0.2"
     sh("ip netns delete irthub; ip netns delete irtend")
 
 
