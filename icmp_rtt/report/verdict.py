@@ -28,7 +28,6 @@ _ERROR_NAMES = {
     4: {
         3: "destination unreachable",
         4: "source quench",
-        5: "redirect",
         11: "time exceeded",
         12: "parameter problem",
     },
