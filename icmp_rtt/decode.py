@@ -40,7 +40,7 @@ _NO_PROBES = ("none", "COUNT")
 # Types of an echo's request and reply, by family.
 _ICMP_TYPES = {4: (8, 0), 6: (128, 129)}
 # Half the time of a call of the class, and this is the hottest place.
-_stamp = Stamp._make
+_new = tuple.__new__
 _MAX_ERRNO = 4095
 # How many addresses and sides are kept before all are forgotten.
 _KEPT = 4096
@@ -165,11 +165,11 @@ class Decoder:
         stacks = bool(layout.stacks)
         stamps = []
         for stage, path, hook, name in kind.stages:
-            if ts_ns[hook]:
+            if when_ns := ts_ns[hook]:
                 stack = self._stack(values, hook) if stacks else None
                 label = labels[probe[hook]]
                 stamps.append(
-                    _stamp((stage, path, name, label, ts_ns[hook], cpu[hook], skb[hook], stack))
+                    _new(Stamp, (stage, path, name, label, when_ns, cpu[hook], skb[hook], stack))
                 )
         return tuple(stamps)
 

@@ -181,6 +181,14 @@ class Echo(NamedTuple):
         return self.stamps[-1].stage
 
     @property
+    def spans_ns(self) -> tuple[int | None, int | None, int | None, int | None]:
+        """``path1_ns``, ``inter_path_ns``, ``path2_ns`` and ``rtt_ns``, in less time."""
+        if len(self.stamps) < STAGE_COUNT or self.outcome != COMPLETE or self.ambiguous:
+            return self.path1_ns, self.inter_path_ns, self.path2_ns, self.rtt_ns
+        begin, _, sent, received, _, end = [stamp.ts_ns for stamp in self.stamps]
+        return sent - begin, received - sent, end - received, end - begin
+
+    @property
     def path1_ns(self) -> int | None:
         """From the request's first stage to its last."""
         return self._elapsed_ns(0, 2)

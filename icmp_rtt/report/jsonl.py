@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ("JsonLines", "start_line", "summary_line")
 
 SCHEMA = 1
+_KEPT = 4096  # how many addresses are kept before all are forgotten
 
 _encode = json.JSONEncoder(check_circular=False).encode
 
@@ -49,6 +50,7 @@ class JsonLines:
         self.clock_offset_ns = clock_offset_ns
         # Packets of a kind come by the same ways, again and again.
         self._stack = lru_cache(maxsize=512)(self._encode_stack)
+        self._addresses: dict[int, tuple[Address, str]] = {}
 
     def echo(self, echo: Echo) -> str:
         """The line of one echo, line feed included."""
@@ -64,12 +66,21 @@ class JsonLines:
         )
         return (
             f'{{"type": "echo", "time": "{when}", "direction": "{echo.direction}",'
-            f' "src": {_address(echo.local)}, "dst": {_address(echo.remote)},'
+            f' "src": {self._address(echo.local)}, "dst": {self._address(echo.remote)},'
             f' "id": {echo.id}, "seq": {echo.seq},'
             f' "outcome": "{echo.outcome}", "netns": {echo.netns},'
             f' "request": {_side(echo.request)}, "reply": {_side(echo.reply)},'
             f' "stages": [{stages}], {_figures(echo)}{self._end(echo)}}}\n'
         )
+
+    def _address(self, address: Address) -> str:
+        """Kept by identity, which the entry keeps in use: an address takes long to hash."""
+        known = self._addresses.get(id(address))
+        if known is None:
+            if len(self._addresses) >= _KEPT:
+                self._addresses.clear()
+            known = self._addresses[id(address)] = (address, f'"{address}"')
+        return known[1]
 
     def _encode_stack(self, stack: Stack, probe: str) -> str:
         frames, problem = stack_lines(stack, probe, self._symbols)
@@ -151,7 +162,7 @@ def _reply_line(echo: Echo, when: str) -> str:
 
 
 def _figures(echo: Echo) -> str:
-    rtt_ns = echo.rtt_ns
+    path1_ns, inter_path_ns, path2_ns, rtt_ns = echo.spans_ns
     if rtt_ns is None:
         span = '"rtt_ns": null, "rtt_from_stage": null, "rtt_to_stage": null'
     else:
@@ -160,8 +171,8 @@ def _figures(echo: Echo) -> str:
             f' "rtt_to_stage": {echo.last_stage}'
         )
     return (
-        f'"path1_ns": {_number(echo.path1_ns)}, "inter_path_ns": {_number(echo.inter_path_ns)},'
-        f' "path2_ns": {_number(echo.path2_ns)}, {span}'
+        f'"path1_ns": {_number(path1_ns)}, "inter_path_ns": {_number(inter_path_ns)},'
+        f' "path2_ns": {_number(path2_ns)}, {span}'
     )
 
 
@@ -197,11 +208,6 @@ def _icmp_error(error: IcmpErrorSeen) -> dict[str, object]:
     return {"type": error.type, "code": error.code, "from": str(error.sender)}
 
 
-@lru_cache(maxsize=1024)
-def _address(address: Address) -> str:
-    return f'"{address}"'
-
-
 def _network(network: Network | None) -> str | None:
     if network is None:
         return None
@@ -211,10 +217,11 @@ def _network(network: Network | None) -> str | None:
 
 
 def _utc(wall_ns: int) -> str:
-    seconds, rest_ns = divmod(wall_ns, 1_000_000_000)
-    return f"{_utc_second(seconds)}.{rest_ns // 1000:06d}Z"
+    seconds = wall_ns // 1_000_000_000
+    return _utc_second(seconds) % (wall_ns // 1000 % 1_000_000)
 
 
 @lru_cache(maxsize=8)
 def _utc_second(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    """The times of a second, with a place for the microseconds."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%%06dZ", time.gmtime(seconds))

@@ -63,9 +63,10 @@ class TextReport:
             return self._reply(echo)
         lines = ["", RULER, *self._head(echo), ""]
         lines += _pointers(echo)
-        lines += _latencies(echo, 1, echo.path1_ns)
-        lines += _latencies(echo, 2, echo.path2_ns)
-        rtt, inter_path = _microseconds(echo.rtt_ns), _microseconds(echo.inter_path_ns)
+        path1_ns, inter_path_ns, path2_ns, rtt_ns = echo.spans_ns
+        lines += _latencies(echo, 1, path1_ns)
+        lines += _latencies(echo, 2, path2_ns)
+        rtt, inter_path = _microseconds(rtt_ns), _microseconds(inter_path_ns)
         lines.append(f"Total RTT (Path1 Start to Path2 End): {rtt}{_rtt_span(echo)}")
         lines.append(f"Inter-Path Latency (P1 end -> P2 start): {inter_path}")
         lines += self._stacks(echo)

@@ -59,3 +59,19 @@ def test_segments_need_neighbours():
 def test_incomplete_has_no_round_trip():
     """However far an incomplete echo came, it has no round trip time."""
     assert seen(0, 1, 2, 3, 4, 5, outcome="incomplete").rtt_ns is None
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        guide_echo(),
+        guide_echo()._replace(ambiguous=True),
+        guide_echo()._replace(outcome="incomplete"),
+        seen(1, 2, 3, 4, 5),
+        seen(3),
+    ],
+)
+def test_spans_at_once(echo):
+    """All four figures at once are the same as one by one."""
+    one_by_one = (echo.path1_ns, echo.inter_path_ns, echo.path2_ns, echo.rtt_ns)
+    assert echo.spans_ns == one_by_one
