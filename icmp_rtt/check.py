@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
 from icmp_rtt import netns, stages
 from icmp_rtt.errors import IcmpRttError, LibbpfError
 from icmp_rtt.kernel.facts import lockdown
-from icmp_rtt.kernel.symbols import Symbols
-from icmp_rtt.opening import open_object
-from icmp_rtt.privileges import check_privileges
+from icmp_rtt.opening import opening
 from icmp_rtt.refusal import refused_everything
-from icmp_rtt.survey import proof, survey
+from icmp_rtt.survey import survey
 
 if TYPE_CHECKING:
     from icmp_rtt.loader import Loader
@@ -26,15 +25,13 @@ __all__ = ("check",)
 def check(options: Options) -> tuple[list[str], bool]:
     """The lines to print, and whether there is a plan."""
     lines = [f"kernel: {os.uname().release} ({os.uname().machine})", *_host()]
-    symbols = Symbols()
     try:
         if options.netns is not None:
             netns.inode_of(netns.path_of(options.netns))
-        check_privileges()
-        with proof(options) as loopback:
-            loader, kernel = open_object(options, symbols)
+        with opening(options) as opened, contextlib.closing(opened.symbols):
+            loader, kernel = opened.read()
             config = {"directions": _tx(loader), "stacks": 0}
-            found = survey(options, loader, kernel, config, loopback)
+            found = survey(options, loader, kernel, config, opened.loopback)
         found.object.close()
     except IcmpRttError as error:
         shown = refused_everything(error) if isinstance(error, LibbpfError) else error
@@ -42,8 +39,6 @@ def check(options: Options) -> tuple[list[str], bool]:
         lines += _said(shown.detail, options)
         lines.append(f"six stages: no: {shown}")
         return lines, False
-    finally:
-        symbols.close()
     lines += _plan(found)
     lines += _said(found.refusals, options)
     if found.plan.complete:

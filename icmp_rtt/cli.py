@@ -8,6 +8,7 @@ functions that need them: --help and bad usage are answered without the rest.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
@@ -21,12 +22,14 @@ from icmp_rtt.stdout import Stdout
 from icmp_rtt.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from icmp_rtt.options import Options
     from icmp_rtt.tracer import Tracer
 
-    MakeTracer = Callable[[Options, Callable[[str], None]], Tracer]
+    Warn = Callable[[str], None]
+    MakeTracer = Callable[[Options, Warn], AbstractContextManager[Tracer]]
 
 __all__ = ("main",)
 
@@ -39,7 +42,7 @@ def main(argv: Sequence[str] | None = None, make_tracer: MakeTracer | None = Non
 
     Args:
         argv: its arguments; those of the process if None.
-        make_tracer: stands in for ``icmp_rtt.tracer.Tracer``.
+        make_tracer: stands in for ``_traced``.
 
     Returns:
         The exit status.
@@ -100,14 +103,25 @@ def _run(words: list[str], signals: Signals, make_tracer: MakeTracer | None) -> 
         return 0
     if request.action == "check":
         return _check(request.options, stdout)
-    from icmp_rtt.run import run
+    with (make_tracer or _traced)(request.options, _warn) as tracer:
+        from icmp_rtt.run import run
 
-    if make_tracer is None:
-        from icmp_rtt.tracer import Tracer
-
-        make_tracer = Tracer
-    with make_tracer(request.options, _warn) as tracer:
         return run(tracer, request.options, signals, stdout.write, _warn, stdout.check_reader)
+
+
+@contextlib.contextmanager
+def _traced(options: Options, warn: Warn) -> Iterator[Tracer]:
+    """An attached tracer; the rest of the program is imported while the kernel is read."""
+    from icmp_rtt.opening import opening
+
+    with contextlib.ExitStack() as attached:
+        with opening(options) as opened:
+            from icmp_rtt.run import import_for
+            from icmp_rtt.tracer import Tracer
+
+            import_for(options)
+            tracer = attached.enter_context(Tracer(opened, options, warn))
+        yield tracer
 
 
 def _check(options: Options, stdout: Stdout) -> int:

@@ -3,53 +3,97 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import TYPE_CHECKING
 
-from icmp_rtt import stages
+from icmp_rtt import selftest, stages
 from icmp_rtt.kernel.facts import read_facts
 from icmp_rtt.kernel.libbpf import Libbpf
-from icmp_rtt.loader import open_loader
+from icmp_rtt.kernel.symbols import Symbols
+from icmp_rtt.privileges import check_privileges
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from icmp_rtt.kernel.facts import KernelFacts
-    from icmp_rtt.kernel.symbols import Symbols
     from icmp_rtt.loader import Loader
     from icmp_rtt.options import Options
+    from icmp_rtt.selftest import Loopback
 
-__all__ = ("open_object",)
+__all__ = ("Opened", "opening")
 
 
-def open_object(options: Options, symbols: Symbols) -> tuple[Loader, KernelFacts]:
-    """The loader of the object to use, and what the running kernel has of what it may ask for.
+@contextlib.contextmanager
+def opening(options: Options) -> Iterator[Opened]:
+    """Begin to read; what the block does until it asks for the result takes no time of its own.
 
-    Both at once: the one is a matter of files and of Python, the other of libbpf and of
-    the kernel, which leave Python's lock alone.
+    The block is the place to import the rest of the program in: the kernel is read by libbpf
+    and by the kernel itself, which leave Python's lock alone.
 
     Raises:
-        IcmpRttError: the object, libbpf, BTF or kallsyms cannot be had, in one line.
+        IcmpRttError: privileges, libbpf or processes are missing, in one line.
     """
-    lib = Libbpf(options.libbpf, options.verbose)
-    found: list[KernelFacts | BaseException] = []
-
-    def read() -> None:
+    check_privileges()
+    proof = selftest.loopback(options.families) if options.self_test else contextlib.nullcontext()
+    with proof as loopback:  # comes before any thread: see there
+        opened = Opened(options, loopback)
         try:
-            functions = stages.functions(options.families)
-            found.append(read_facts(lib, symbols, functions, options.btf))
-        except BaseException as error:  # noqa: BLE001 - raised below
-            found.append(error)
+            yield opened
+        finally:
+            opened.wait()
 
-    thread = threading.Thread(target=read, name="icmp-rtt facts")
-    try:
-        thread.start()
-    except RuntimeError:  # no more threads to be had: one after the other, then
-        read()
-    try:
-        loader = open_loader(lib, options.object, options.btf)
-    finally:
-        if thread.ident is not None:
-            thread.join()
-    kernel = found[0]
-    if isinstance(kernel, BaseException):
-        raise kernel
-    return loader, kernel
+
+class Opened:
+    """A kernel that is being read by a thread.
+
+    Args:
+        loopback: what a plan is to be proved with; None if it is not.
+
+    Attributes:
+        loopback: the same.
+        symbols: names of kernel functions, read when first asked for.
+
+    Raises:
+        RequirementError: there is no libbpf that will do.
+    """
+
+    def __init__(self, options: Options, loopback: Loopback | None) -> None:
+        self.loopback = loopback
+        self.symbols = Symbols()
+        self._options = options
+        self._lib = Libbpf(options.libbpf, options.verbose)
+        self._found: list[KernelFacts | BaseException] = []
+        self._thread = threading.Thread(target=self._read_facts, name="icmp-rtt facts")
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads to be had: one after the other, then
+            self._read_facts()
+
+    def read(self) -> tuple[Loader, KernelFacts]:
+        """The loader of the object to use, and what the kernel has of what it may ask for.
+
+        Raises:
+            IcmpRttError: the object, BTF or kallsyms cannot be had, in one line.
+        """
+        from icmp_rtt.loader import open_loader  # with all that it brings: read meanwhile
+
+        loader = open_loader(self._lib, self._options.object, self._options.btf)
+        self.wait()
+        kernel = self._found[0]
+        if isinstance(kernel, BaseException):
+            raise kernel
+        return loader, kernel
+
+    def wait(self) -> None:
+        """Until the thread is done."""
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _read_facts(self) -> None:
+        try:
+            functions = stages.functions(self._options.families)
+            facts = read_facts(self._lib, self.symbols, functions, self._options.btf)
+            self._found.append(facts)
+        except BaseException as error:  # noqa: BLE001 - raised by read
+            self._found.append(error)

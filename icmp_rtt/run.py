@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from icmp_rtt.signals import Signals
     from icmp_rtt.tracer import Tracer
 
-__all__ = ("run",)
+__all__ = ("import_for", "run")
 
 # How long to wait for records at a time: a signal that arrives right before
 # the wait is not seen until the wait is over.
@@ -39,6 +39,17 @@ _NICE = 19
 _LOST = {True: (("reported", -1), ("events_lost", 1)), False: (("incomplete_lost", 1),)}
 # After --timeout: the tracer looks for sessions past it ten times a second.
 _GIVEN_UP_NS = 250_000_000
+
+
+def import_for(options: Options) -> None:
+    """Import what a run with these options takes later, when time counts."""
+    if options.command:
+        import icmp_rtt.command
+    if options.format == "json":
+        import icmp_rtt.report.jsonl
+    else:
+        import icmp_rtt.report.start
+        import icmp_rtt.report.text  # noqa: F401
 
 
 def run(

@@ -8,7 +8,6 @@ silent makes another plan, until one holds.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,7 +21,6 @@ from icmp_rtt.plan import Facts, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from contextlib import AbstractContextManager
 
     from icmp_rtt.kernel.bpfobject import Link, Object
     from icmp_rtt.loader import Loader
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 
     Config = Mapping[str, int | tuple[int, ...]]
 
-__all__ = ("Survey", "proof", "served", "survey")
+__all__ = ("Survey", "served", "survey")
 
 _ECHOES = 3  # of our own at the most, until each probe has seen one
 
@@ -54,11 +52,6 @@ class Survey(NamedTuple):
     drops_unseen: str | None  # why; None if they are seen
 
 
-def proof(options: Options) -> AbstractContextManager[Loopback | None]:
-    """What a plan is proved with, where it is to be: to be entered as selftest.loopback is."""
-    return selftest.loopback(options.families) if options.self_test else contextlib.nullcontext()
-
-
 def survey(
     options: Options,
     loader: Loader,
@@ -70,7 +63,7 @@ def survey(
 
     Args:
         config: of the object, without what follows from the plan and the kernel.
-        loopback: what ``proof`` gave.
+        loopback: what a plan is proved with; None if it is not.
 
     Raises:
         RequirementError: there is none.

@@ -17,13 +17,11 @@ from icmp_rtt import netns, stages
 from icmp_rtt.decode import Decoder
 from icmp_rtt.errors import LibbpfError
 from icmp_rtt.kernel.ringbuf import RingBuffer
-from icmp_rtt.kernel.symbols import Symbols
 from icmp_rtt.loader import words
 from icmp_rtt.model import PlannedProbe, Start
-from icmp_rtt.opening import open_object
-from icmp_rtt.privileges import check_privileges, give_up_privileges
+from icmp_rtt.privileges import give_up_privileges
 from icmp_rtt.refusal import refused_everything
-from icmp_rtt.survey import proof, survey
+from icmp_rtt.survey import survey
 from icmp_rtt.unanswered import Unanswered
 
 if TYPE_CHECKING:
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     from icmp_rtt.kernel.bpfobject import Link, Object
     from icmp_rtt.kernel.facts import KernelFacts
     from icmp_rtt.loader import Loader
+    from icmp_rtt.opening import Opened
     from icmp_rtt.options import Network, Options
     from icmp_rtt.plan import Plan
 
@@ -48,6 +47,7 @@ class Tracer:
     """A context manager: inside it every probe of the plan is attached.
 
     Args:
+        opened: taken no further than to the end of entering.
         warn: takes what the user should know though the run goes on.
 
     Attributes:
@@ -62,10 +62,11 @@ class Tracer:
     start: Start
     decoder: Decoder
 
-    def __init__(self, options: Options, warn: Callable[[str], None]) -> None:
+    def __init__(self, opened: Opened, options: Options, warn: Callable[[str], None]) -> None:
+        self._opened = opened
         self._options = options
         self._warn = warn
-        self.symbols = Symbols()
+        self.symbols = opened.symbols
         self._links: dict[str, Link] = {}
         self._object: Object | None = None
         self._misses: int | None = 0
@@ -174,13 +175,11 @@ class Tracer:
     # ------------------------------------------------------------ start
 
     def _begin(self) -> None:
-        options = self._options
-        check_privileges()
-        with proof(options) as loopback:
-            loader, kernel = open_object(options, self.symbols)
-            self._loader = loader
-            self._where = self._namespace()
-            self._survey = survey(options, loader, kernel, self._config(loader), loopback)
+        options, opened = self._options, self._opened
+        loader, kernel = opened.read()
+        self._loader = loader
+        self._where = self._namespace()
+        self._survey = survey(options, loader, kernel, self._config(loader), opened.loopback)
         self._object, self._links = self._survey.object, self._survey.links
         plan = self._survey.plan
         self._ring = RingBuffer(loader.lib, self._loaded.maps["events"].fd)

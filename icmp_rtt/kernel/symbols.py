@@ -13,13 +13,15 @@ import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from operator import attrgetter, itemgetter
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from icmp_rtt.errors import RequirementError
+from icmp_rtt.kernel.procfile import ProcFile
 
 __all__ = ("Symbols",)
 
 _BLOCK = 1 << 14  # bytes; some 350 lines, all of which are looked at to find one name
+_BLOCK_TO_SEARCH = 1 << 18  # bytes; for several names at once
 _TEXT = frozenset((b" t ", b" T ", b" w ", b" W "))
 _LONGEST_FUNCTION = 1 << 18  # bytes; what lies further behind a symbol is not in it
 _CACHED = 4096  # descriptions
@@ -46,7 +48,7 @@ class Symbols:
         self._path = path
         # Kept: the kernel shows addresses to whoever opened it with CAP_SYSLOG, and
         # that may be given up later.
-        self._file: BinaryIO | None = None
+        self._file: ProcFile | None = None
         self._loaded = False
         self._problem: str | None = None
         self._blocks: list[_Block] = []
@@ -100,7 +102,7 @@ class Symbols:
         found: set[str] = set()
         addresses: dict[str, int] = {}
         try:
-            for block in self._read():
+            for block in self._read(_BLOCK_TO_SEARCH):
                 if len(found) + len(addresses) >= len(wanted):
                     break
                 for match in pattern.finditer(block):
@@ -120,7 +122,7 @@ class Symbols:
             RequirementError: it cannot be read.
         """
         try:
-            return not any(self._read())
+            return not any(self._read(_BLOCK))
         except (OSError, ValueError) as error:
             raise RequirementError(self._why(error)) from error
 
@@ -155,7 +157,7 @@ class Symbols:
             return
         self._loaded = True
         try:
-            self._blocks = [_block(lines) for lines in self._read()]
+            self._blocks = [_block(lines) for lines in self._read(_BLOCK)]
         except (OSError, ValueError) as error:
             self._problem = self._why(error)
         else:
@@ -171,16 +173,15 @@ class Symbols:
                     "it takes CAP_SYSLOG, and sysctl kernel.kptr_restrict below 2"
                 )
 
-    def _read(self) -> Iterator[bytes]:
-        """The file in blocks of whole lines."""
+    def _read(self, size: int) -> Iterator[bytes]:
+        """The file in blocks of whole lines, of some ``size`` bytes."""
         rest = b""
         if self._file is None:
-            self._file = open(self._path, "rb")  # noqa: SIM115 - see above
-        self._file.seek(0)
-        while block := self._file.read(_BLOCK):
+            self._file = ProcFile(self._path)
+        for block in self._file.blocks(size):
             block = rest + block
             end = block.rfind(b"\n") + 1
-            if not end and len(block) > _BLOCK:
+            if not end and len(block) > size:
                 raise ValueError("a line without an end")
             rest = block[end:]
             yield block[:end]

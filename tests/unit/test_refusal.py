@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What is said where the kernel refuses something, and that nothing said is lost."""
 
+import contextlib
 import errno
 import re
+from types import SimpleNamespace
 
 import pytest
 from fakehost import FACTS, FakeHost, error
@@ -109,8 +111,12 @@ def test_back_ends_passed_over_have_a_remedy(found):
 @pytest.mark.parametrize("verbose", [False, True])
 def test_check_tells_the_verifiers_words(found, monkeypatch, verbose):
     """With --verbose, where a back end is left and where none is; the verdict stays last."""
-    monkeypatch.setattr(checking, "check_privileges", lambda: None)
-    monkeypatch.setattr(checking, "open_object", lambda *_: (FakeHost(), FACTS))
+    opened = SimpleNamespace(
+        loopback=None,
+        symbols=SimpleNamespace(close=lambda: None),
+        read=lambda: (FakeHost(), FACTS),
+    )
+    monkeypatch.setattr(checking, "opening", lambda _: contextlib.nullcontext(opened))
     kinds = ("fentry", "fexit", "kprobe", "kretprobe", "tp_btf")
     for refused, ok in ((kinds[:2], True), (kinds, False)):
         refuses = dict.fromkeys(refused, errno.EPERM)

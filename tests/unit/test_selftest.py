@@ -8,8 +8,7 @@ import threading
 
 import pytest
 
-from icmp_rtt import check as checking
-from icmp_rtt import netns, selftest, tracer
+from icmp_rtt import netns, opening, selftest
 from icmp_rtt.cli import main
 from icmp_rtt.errors import RequirementError
 from icmp_rtt.options import Options
@@ -140,8 +139,7 @@ def test_a_start_forks_before_it_has_threads(monkeypatch, words):
 
     monkeypatch.setattr(selftest.os, "fork", fork)
     monkeypatch.setattr(threading.Thread, "start", lambda _: begun.append("thread"))
-    for module in (checking, tracer):
-        monkeypatch.setattr(module, "check_privileges", lambda: None)
+    monkeypatch.setattr(opening, "check_privileges", lambda: None)
     assert main(words) == 1
     assert begun == ["process"]
 

@@ -23,7 +23,8 @@ def test_timeout_beyond_the_uptime(monkeypatch, uptime_ns, timeout_ns, oldest_ns
     """What began before --timeout is given up, and nothing where the machine is younger."""
     swept = []
     monkeypatch.setattr(tracer.time, "monotonic_ns", lambda: uptime_ns)
-    tracing = tracer.Tracer(Options(timeout_ns=timeout_ns), print)
+    opened = SimpleNamespace(symbols=None)
+    tracing = tracer.Tracer(opened, Options(timeout_ns=timeout_ns), print)
     tracing._ring = SimpleNamespace(poll=lambda timeout_ms: [], consume=list)
     tracing._object = object()
     tracing._loader = SimpleNamespace(sweep=lambda obj, oldest, *_: swept.append(oldest))

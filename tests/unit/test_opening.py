@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a start reads first: both halves, whoever fails and whenever."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from icmp_rtt import loader, opening
+from icmp_rtt.errors import ObjectError, RequirementError
+from icmp_rtt.options import Options
+
+FACTS, LOADER = object(), object()
+
+
+@pytest.fixture(autouse=True)
+def host(monkeypatch):
+    """A host whose kernel and object are read at once; what it is made of can be changed."""
+    calls = SimpleNamespace(facts=lambda: FACTS, loader=lambda: LOADER, threads=[])
+
+    def read_facts(*_):
+        calls.threads.append(threading.current_thread())
+        return calls.facts()
+
+    monkeypatch.setattr(opening, "check_privileges", lambda: None)
+    monkeypatch.setattr(opening, "Libbpf", lambda *_: None)
+    monkeypatch.setattr(opening, "read_facts", read_facts)
+    monkeypatch.setattr(loader, "open_loader", lambda *_: calls.loader())
+    return calls
+
+
+def raising(error):
+    """A function that raises it."""
+
+    def fail():
+        raise error
+
+    return fail
+
+
+def read():
+    """Both halves."""
+    with opening.opening(Options(self_test=False)) as opened:
+        return opened.read()
+
+
+def test_both_at_once(host):
+    """The kernel is read by another thread, while the block goes on."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def facts():
+        begun.set()
+        assert go_on.wait(60)
+        return FACTS
+
+    host.facts = facts
+    with opening.opening(Options(self_test=False)) as opened:
+        assert begun.wait(60)
+        assert opened.loopback is None
+        go_on.set()
+        assert opened.read() == (LOADER, FACTS)
+    assert threading.main_thread() not in host.threads
+
+
+@pytest.mark.parametrize("half", ["facts", "loader"])
+def test_either_half_may_fail(host, half):
+    """Its error is the reader's."""
+    setattr(host, half, raising(ObjectError("no good")))
+    with pytest.raises(ObjectError, match="no good"):
+        read()
+
+
+def test_no_thread_to_be_had(host, monkeypatch):
+    """Then one after the other."""
+    no_thread = raising(RuntimeError("can't start new thread"))
+    monkeypatch.setattr(threading.Thread, "start", lambda _: no_thread())
+    assert read() == (LOADER, FACTS)
+    assert host.threads == [threading.main_thread()]
+
+
+def test_a_block_that_fails_leaves_no_thread_behind(host):
+    """It is waited for."""
+    with pytest.raises(KeyboardInterrupt), opening.opening(Options(self_test=False)):
+        raise KeyboardInterrupt
+    (thread,) = host.threads
+    assert not thread.is_alive()
+
+
+def test_privileges_come_first(host, monkeypatch):
+    """Nothing is begun without."""
+    monkeypatch.setattr(opening, "check_privileges", raising(RequirementError("CAP_BPF missing")))
+    with pytest.raises(RequirementError, match="CAP_BPF"):
+        read()
+    assert host.threads == []

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Files of /proc, read by libc."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from icmp_rtt.kernel.procfile import ProcFile
+
+
+def test_read_again_and_again(tmp_path):
+    """Each time from the beginning, in blocks of the size asked for."""
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789" * 10)
+    file = ProcFile(str(path))
+    assert [len(block) for block in file.blocks(40)] == [40, 40, 20]
+    next(file.blocks(7))  # and no further
+    assert b"".join(file.blocks(33)) == path.read_bytes()
+    file.close()
+    file.close()
+
+
+def test_a_file_of_proc():
+    """It comes a page at a time, and in whole blocks all the same."""
+    file = ProcFile("/proc/kallsyms")
+    *blocks, last = map(len, file.blocks(1 << 18))
+    file.close()
+    assert set(blocks) == {1 << 18}
+    assert 0 < last <= 1 << 18
+
+
+@pytest.mark.parametrize("name", ["nosuch", "a\\x1b"])
+def test_no_such_file(tmp_path, name):
+    """The error is as open() has it."""
+    with pytest.raises(FileNotFoundError) as caught:
+        ProcFile(str(tmp_path / name))
+    assert caught.value.filename == str(tmp_path / name)
+    assert caught.value.strerror == "No such file or directory"
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    """A directory can be opened, and no more."""
+    file = ProcFile(str(tmp_path))
+    with pytest.raises(IsADirectoryError):
+        list(file.blocks(100))
+    file.close()
+
+
+def test_not_inherited(tmp_path):
+    """A command that is started does not get it."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    file = ProcFile(str(path))
+    (number,) = [fd.name for fd in Path("/proc/self/fd").iterdir() if fd.resolve() == path]
+    assert not os.get_inheritable(int(number))
+    file.close()
