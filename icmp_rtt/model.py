@@ -185,7 +185,8 @@ class Echo(NamedTuple):
         """``path1_ns``, ``inter_path_ns``, ``path2_ns`` and ``rtt_ns``, in less time."""
         if len(self.stamps) < STAGE_COUNT or self.outcome != COMPLETE or self.ambiguous:
             return self.path1_ns, self.inter_path_ns, self.path2_ns, self.rtt_ns
-        begin, _, sent, received, _, end = [stamp.ts_ns for stamp in self.stamps]
+        first, _, third, fourth, _, last = self.stamps
+        begin, sent, received, end = first.ts_ns, third.ts_ns, fourth.ts_ns, last.ts_ns
         return sent - begin, received - sent, end - received, end - begin
 
     @property

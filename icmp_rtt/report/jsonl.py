@@ -163,21 +163,12 @@ def _reply_line(echo: Echo, when: str) -> str:
 
 def _figures(echo: Echo) -> str:
     path1_ns, inter_path_ns, path2_ns, rtt_ns = echo.spans_ns
-    if rtt_ns is None:
-        span = '"rtt_ns": null, "rtt_from_stage": null, "rtt_to_stage": null'
-    else:
-        span = (
-            f'"rtt_ns": {rtt_ns}, "rtt_from_stage": {echo.rtt_from_stage},'
-            f' "rtt_to_stage": {echo.last_stage}'
-        )
-    return (
-        f'"path1_ns": {_number(path1_ns)}, "inter_path_ns": {_number(inter_path_ns)},'
-        f' "path2_ns": {_number(path2_ns)}, {span}'
+    begin, end = (None, None) if rtt_ns is None else (echo.rtt_from_stage, echo.last_stage)
+    figures = (
+        f'"path1_ns": {path1_ns}, "inter_path_ns": {inter_path_ns}, "path2_ns": {path2_ns},'
+        f' "rtt_ns": {rtt_ns}, "rtt_from_stage": {begin}, "rtt_to_stage": {end}'
     )
-
-
-def _number(value: int | None) -> str:
-    return "null" if value is None else str(value)
+    return figures.replace("None", "null")  # there are no words in it
 
 
 @lru_cache(maxsize=256)
