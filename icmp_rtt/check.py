@@ -28,7 +28,8 @@ def check(options: Options) -> tuple[list[str], bool]:
     try:
         if options.netns is not None:
             netns.inode_of(netns.path_of(options.netns))
-        with opening(options) as opened, contextlib.closing(opened.symbols):
+        with contextlib.ExitStack() as stack, opening(options) as opened:
+            stack.callback(opened.symbols.close)  # after the thread that reads them
             loader, kernel = opened.read()
             config = {"directions": _tx(loader), "stacks": 0}
             found = survey(options, loader, kernel, config, opened.loopback)

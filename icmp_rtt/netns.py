@@ -65,7 +65,7 @@ def device_index(name: str, path: str | None = None) -> int:
 
     Raises:
         OptionError: there is no such device.
-        RequirementError: the namespace cannot be entered.
+        RequirementError: the namespace cannot be entered, or there is no thread to do it.
     """
     result: list[int | BaseException] = []
 
@@ -81,7 +81,13 @@ def device_index(name: str, path: str | None = None) -> int:
         look()
     else:  # in a thread of its own, which takes the namespace with it when it ends
         thread = threading.Thread(target=look)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise RequirementError(
+                f"no thread to look into the network namespace {path} with: raise the limit of"
+                " processes (ulimit -u, or pids.max of the control group)"
+            ) from error
         thread.join()
     if isinstance(result[0], int):
         return result[0]

@@ -78,8 +78,10 @@ class Opened:
         """
         from icmp_rtt.loader import open_loader  # with all that it brings: read meanwhile
 
-        loader = open_loader(self._lib, self._options.object, self._options.btf)
-        self.wait()
+        try:
+            loader = open_loader(self._lib, self._options.object, self._options.btf)
+        finally:
+            self.wait()  # what is closed after an error is not to be in use
         kernel = self._found[0]
         if isinstance(kernel, BaseException):
             raise kernel

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
+from errno import EBADF
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def _libc() -> ctypes.CDLL:
 
 
 class ProcFile:
-    """An open file; to be closed.
+    """An open file; to be closed, by any thread.
 
     Raises:
         OSError: it cannot be opened.
@@ -41,31 +43,42 @@ class ProcFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._lock = threading.Lock()  # libc frees what it reads from when it is closed
         self._libc = _libc()
         self._stream: int | None = self._libc.fopen(os.fsencode(path), b"rbe")
         if not self._stream:
-            raise self._error()
+            raise self._error(ctypes.get_errno())
         self._libc.setvbuf(self._stream, None, _UNBUFFERED, 0)
 
     def blocks(self, size: int) -> Iterator[bytes]:
         """The file from its beginning, ``size`` bytes at a time; the last block may be shorter.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: it cannot be read, or has been closed.
         """
         buffer = ctypes.create_string_buffer(size)
-        self._libc.rewind(self._stream)
-        while length := self._libc.fread(buffer, 1, size, self._stream):
-            yield ctypes.string_at(buffer, length)
-        if self._libc.ferror(self._stream):
-            raise self._error()
+        block = self._read(buffer, rewind=True)
+        while block:
+            yield block
+            block = self._read(buffer)
 
     def close(self) -> None:
-        """Close it; closing twice is harmless."""
-        stream, self._stream = self._stream, None
-        if stream:
-            self._libc.fclose(stream)
+        """Close it, once nobody reads it; closing twice is harmless."""
+        with self._lock:
+            stream, self._stream = self._stream, None
+            if stream:
+                self._libc.fclose(stream)
 
-    def _error(self) -> OSError:
-        code = ctypes.get_errno()
+    def _read(self, buffer: ctypes.Array[ctypes.c_char], rewind: bool = False) -> bytes:
+        with self._lock:
+            if not self._stream:
+                raise self._error(EBADF)
+            if rewind:
+                self._libc.rewind(self._stream)
+            length = self._libc.fread(buffer, 1, len(buffer), self._stream)
+            if not length and self._libc.ferror(self._stream):
+                raise self._error(ctypes.get_errno())
+        return ctypes.string_at(buffer, length)
+
+    def _error(self, code: int) -> OSError:
         return OSError(code, os.strerror(code), self._path)

@@ -103,6 +103,8 @@ class Symbols:
         addresses: dict[str, int] = {}
         try:
             for block in self._read(_BLOCK_TO_SEARCH):
+                if not _LINE.match(block):
+                    raise ValueError("an address and a space expected")
                 if len(found) + len(addresses) >= len(wanted):
                     break
                 for match in pattern.finditer(block):

@@ -64,3 +64,14 @@ def test_check_prints_nothing_a_terminal_obeys(capsys, words):
     assert main(words) == 1
     out = capsys.readouterr().out
     assert r"a\x1b[2Jb" in out and "\x1b" not in out
+
+
+def test_no_thread_to_look_with(monkeypatch):
+    """It is told as what it is."""
+
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(netns.threading.Thread, "start", start)
+    with pytest.raises(RequirementError, match="ulimit -u"):
+        netns.device_index("lo", "/proc/self/ns/net")

@@ -62,6 +62,28 @@ def test_both_at_once(host):
     assert threading.main_thread() not in host.threads
 
 
+def test_a_loader_that_fails_waits_for_the_facts(host):
+    """What is closed after an error must not be in use any more."""
+    ended = []
+    failed = threading.Event()
+
+    def facts():
+        assert failed.wait(60)
+        ended.append("facts")
+        return FACTS
+
+    def fail():
+        failed.set()
+        raise ObjectError("no good")
+
+    host.facts, host.loader = facts, fail
+    with pytest.raises(ObjectError), opening.opening(Options(self_test=False)) as opened:
+        try:
+            opened.read()
+        finally:
+            assert ended == ["facts"]
+
+
 @pytest.mark.parametrize("half", ["facts", "loader"])
 def test_either_half_may_fail(host, half):
     """Its error is the reader's."""

@@ -2,6 +2,7 @@
 """Files of /proc, read by libc."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,45 @@ def test_not_inherited(tmp_path):
     (number,) = [fd.name for fd in Path("/proc/self/fd").iterdir() if fd.resolve() == path]
     assert not os.get_inheritable(int(number))
     file.close()
+
+
+def test_closed_by_another_thread(tmp_path):
+    """In the middle of a read that waits: not before it is over, and nothing is read after."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    writing = os.open(path, os.O_RDWR)
+    file = ProcFile(str(path))
+    blocks = file.blocks(4)
+    found, began = [], threading.Event()
+
+    def read():
+        found.append(next(blocks))
+        began.set()
+        found.append(next(blocks))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    os.write(writing, b"abcd")
+    assert began.wait(60)
+    while not file._lock.locked():  # it waits for the next four bytes
+        pass
+    closer = threading.Thread(target=file.close)
+    closer.start()
+    os.write(writing, b"efgh")
+    reader.join(60)
+    closer.join(60)
+    assert not reader.is_alive() and not closer.is_alive()
+    os.close(writing)
+    assert found[:2] == [b"abcd", b"efgh"]
+
+
+def test_closed_in_between(tmp_path):
+    """What is closed is read no further."""
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    file = ProcFile(str(path))
+    blocks = file.blocks(4)
+    assert next(blocks) == b"0123"
+    file.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        next(blocks)

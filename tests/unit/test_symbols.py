@@ -215,3 +215,10 @@ def test_descriptions_kept_are_bounded(table, monkeypatch):
     for address in range(0xFFFFFFFF81001200, 0xFFFFFFFF81001280):
         assert symbols.name(address).startswith("ip_rcv+")
         assert len(symbols._cache) <= 10
+
+
+def test_another_file_has_no_names(table):
+    """What is no list of symbols is not one without the function."""
+    for text in ("\x00\x01 T icmp_rcv\n", "ffffffff810003b40 T icmp_rcv\n"):
+        with pytest.raises(RequirementError, match="not in the format"):
+            table(text).has_exact(["icmp_rcv"])
