@@ -48,11 +48,24 @@ def network(veth, request):
         yield veth
 
 
+def ends_on_arrival(echo):
+    """Whether it lacks what follows the arrival of its reply here, and that alone."""
+    stages = [stage["stage"] for stage in echo["stages"]]
+    return echo["direction"] == "tx" and stages == [0, 1, 2, 3]
+
+
 def assert_whole(run, sent):
-    """Nothing is told of an echo whose request or reply the tool can't have seen from its start."""
+    """Nothing is told of an echo whose request or reply the tool can't have seen from its start.
+
+    A reply that arrives while the kernel leaves kprobes out ends its echo where it is seen
+    last; the two runs that this takes are counted. The slower the machine the more often.
+    """
     assert run.status == 0, run.stderr
     assert [echo for echo in run.echoes if echo["outcome"] != "complete"] == []
-    assert_complete(run.echoes, run.counters["reported"])
+    cut_short = [echo for echo in run.echoes if ends_on_arrival(echo)]
+    assert 2 * len(cut_short) <= (run.counters["probe_misses"] or 0)
+    whole = [echo for echo in run.echoes if not ends_on_arrival(echo)]
+    assert_complete(whole, run.counters["reported"] - len(cut_short))
     assert 0 < run.counters["reported"] <= run.counters["requests"] <= sent
     assert (run.counters["incomplete"], run.counters["drops"]) == (0, 0)
     assert_identities(run)
