@@ -97,8 +97,8 @@ setup(
     package_data={"icmp_rtt": ["data/*", "py.typed"]},
     entry_points={
         "console_scripts": [
-            "icmp-rtt = icmp_rtt.cli:main",
-            "kernel_icmp_rtt.py = icmp_rtt.cli:main",
+            "icmp-rtt = icmp_rtt.__main__:main",
+            "kernel_icmp_rtt.py = icmp_rtt.__main__:main",
         ]
     },
     distclass=NotPure,
