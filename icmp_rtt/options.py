@@ -191,7 +191,8 @@ def parse_count(option: str, text: str, maximum: int = _MAX_COUNT) -> int:
         OptionError: it is something else.
     """
     if not (text.isascii() and text.isdigit() and len(text) <= 20 and 1 <= int(text) <= maximum):
-        most = "" if maximum == _MAX_COUNT else f" and not above {maximum}"
+        too_large = text.isascii() and text.isdigit() and text.strip("0")
+        most = f" and not above {maximum}" if too_large or maximum < _MAX_COUNT else ""
         raise OptionError(f"{option}: {text!r} will not do; give a whole number above 0{most}")
     return int(text)
 
@@ -218,7 +219,8 @@ def _parse_ns(option: str, text: str, unit_ns: int, wanted: str) -> int:
     except ValueError:
         value_ns = -1.0
     if not 0 <= value_ns < _MAX_NS:  # false for nan too
-        raise OptionError(f"{option}: {text!r} will not do; give {wanted}")
+        most = ", and less than 146 years" if value_ns >= _MAX_NS else ""
+        raise OptionError(f"{option}: {text!r} will not do; give {wanted}{most}")
     return max(round(value_ns), 1 if value_ns > 0 else 0)
 
 
