@@ -21,7 +21,7 @@ from icmp_rtt.kernel.procfile import ProcFile
 __all__ = ("Symbols",)
 
 _BLOCK = 1 << 14  # bytes; some 350 lines, all of which are looked at to find one name
-_BLOCK_TO_SEARCH = 1 << 18  # bytes; for several names at once
+_BLOCK_TO_SEARCH = 1 << 16  # bytes; for several names at once, and yet little memory
 _TEXT = frozenset((b" t ", b" T ", b" w ", b" W "))
 _LONGEST_FUNCTION = 1 << 18  # bytes; what lies further behind a symbol is not in it
 _CACHED = 4096  # descriptions
