@@ -299,7 +299,8 @@ def test_after_what_was_passed_over(farm, backend):
         done"""
     run = run_script(script, "--src-ip", LOCAL, "--dst-ip", PEER, "--backend", backend)
     assert run.said("50 received") == rounds
-    assert run.said(f"{sent} packets transmitted, {sent} packets received") == rounds
+    # It may end without a look at its last reply.
+    assert run.said(f"{sent} packets transmitted, ") == rounds
     c = run.counters
     assert (c["requests"], c["complete"], c["refused"]) == (rounds * sent, rounds * sent, 0), c
     assert_complete(run.echoes, rounds * sent, range(2, 6))
