@@ -14,6 +14,8 @@ TIERS	  ?= unit native all
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -D__TARGET_ARCH_x86 -Ibpf
 # The object must not depend on where the checkout lies.
 BPF_CFLAGS += -fdebug-compilation-dir=.
+# Nor have, for each start to read, DWARF, or what it takes to link: labels, and BTF's relocations.
+STRIP_FLAGS := -g --strip-unneeded --remove-section=.rel.BTF --remove-section=.rel.BTF.ext
 
 # The second is for kernels without BTF.
 OBJECT	:= icmp_rtt/data/icmp_rtt.bpf.o icmp_rtt/data/icmp_rtt_nobtf.bpf.o
@@ -135,7 +137,7 @@ $(OBJECT): icmp_rtt/data/%.bpf.o: build/%.bpf.o
 
 build/%.bpf.o: build/unstripped/%.bpf.o
 	$(call msg,STRIP,$@)
-	$(LLVM_STRIP) -g -o $@ $<
+	$(LLVM_STRIP) $(STRIP_FLAGS) -o $@ $<
 
 build/unstripped/icmp_rtt_nobtf.bpf.o: BPF_CFLAGS += -DWITHOUT_KERNEL_BTF
 build/unstripped/%.bpf.o: bpf/icmp_rtt.bpf.c build/compiler
@@ -157,8 +159,8 @@ build/bytecode: $(shell find icmp_rtt -type f -name '[!.]*.py')
 # Changes with the compiler and its options, so that the object is built anew.
 build/compiler: FORCE
 	mkdir -p $(@D)
-	echo '$(CLANG) $(LLVM_STRIP) $(BPF_CFLAGS)' | cmp -s - $@ || \
-		echo '$(CLANG) $(LLVM_STRIP) $(BPF_CFLAGS)' >$@
+	echo '$(CLANG) $(LLVM_STRIP) $(BPF_CFLAGS) $(STRIP_FLAGS)' | cmp -s - $@ || \
+		echo '$(CLANG) $(LLVM_STRIP) $(BPF_CFLAGS) $(STRIP_FLAGS)' >$@
 
 # The virtual environment: "run" holds what the tool needs, "dev" the rest too
 
