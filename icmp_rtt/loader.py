@@ -17,7 +17,7 @@ from icmp_rtt.kernel.atomics import without_atomics
 from icmp_rtt.kernel.bpfobject import Object
 from icmp_rtt.kernel.btf import Btf
 from icmp_rtt.kernel.kernelbtf import has_own_btf
-from icmp_rtt.kernel.objfile import ObjectFile
+from icmp_rtt.kernel.objfile import ObjectFile, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -92,9 +92,9 @@ def open_loader(lib: Libbpf, given: str | None, btf_path: str | None) -> Loader:
     """
     path = object_path(given)
     try:
-        loader = Loader(lib, path, btf_path)
+        loader = Loader(lib, path, btf_path, foreign=given is not None)
         if given:  # may be the one for the other sort of kernel
-            loader.file.symbol(f"{'tp_btf' if has_own_btf() else 'raw_tp'}__netif_receive_skb")
+            loader.require(f"{'tp_btf' if has_own_btf() else 'raw_tp'}__netif_receive_skb")
         return loader
     except ObjectError as error:
         where = "" if path in str(error) else f"{path}: "
@@ -105,20 +105,67 @@ def open_loader(lib: Libbpf, given: str | None, btf_path: str | None) -> Loader:
 class Loader:
     """Makes loaded objects out of one object file.
 
+    Args:
+        lib: what opens it.
+        path: the file.
+        btf_path: BTF file to relocate by, instead of the kernel's own.
+        foreign: it did not come with this package: looked through before libbpf gets it.
+
+    Attributes:
+        lib: the same.
+        btf: layouts of what the object and its readers share.
+
     Raises:
         ObjectError: the file is not one of this tool's.
+        LibbpfError: libbpf cannot open it, though there is nothing wrong with it.
     """
 
-    def __init__(self, lib: Libbpf, path: str, btf_path: str | None) -> None:
+    def __init__(self, lib: Libbpf, path: str, btf_path: str | None, foreign: bool = False) -> None:
         self.lib = lib
-        self.file = ObjectFile.read(path)
-        self.btf = Btf(self.file.btf)
+        self._path = path
         self._btf_path = btf_path
+        self._data = read_object(path)
+        if foreign:
+            _check(self._data, path)
+        self._ahead: Object | None = self._open(self._data)
+        try:
+            self._read_layouts(self._ahead)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close what was opened ahead of a load that did not come."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
+    def _open(self, data: bytes) -> Object:
+        try:
+            return Object(self.lib, data, "icmp_rtt", self._btf_path)
+        except LibbpfError:
+            _check(data, self._path)  # has better words, if it is the file's fault
+            raise
+
+    def _read_layouts(self, obj: Object) -> None:
+        self.btf = Btf(obj.btf())
+        self._programs = frozenset(obj.programs)
         self._event = self.btf.struct("icmp_rtt_event")
         self._sweep_context = struct.Struct(self.btf.struct("sweep").format().format)
         self._sweep_step = self.btf.enum("sweep_step")["SWEEP_SLOTS"]
         if "stack_bytes" not in self._event.fields:
-            raise ObjectError(f"{path}: struct icmp_rtt_event has no member stack_bytes")
+            raise ObjectError("struct icmp_rtt_event has no member stack_bytes")
+
+    def require(self, program: str) -> None:
+        """Refuse an object without ``program``.
+
+        Raises:
+            ObjectError: it has none of this name.
+        """
+        if program not in self._programs:
+            raise ObjectError(
+                f"no program {program}: for another sort of kernel, or of another version"
+            )
 
     def record_size(self, stacks: bool) -> int:
         """Bytes of a record, and of what is recorded of a session."""
@@ -139,8 +186,17 @@ class Loader:
             Refused: the kernel would not have one of them.
             LibbpfError: loading failed otherwise.
         """
-        data = self.file.data if config["atomics"] else self.file.with_code(without_atomics)
-        obj = Object(self.lib, data, "icmp_rtt", self._btf_path)
+        programs = list(programs)
+        try:
+            return self._load(programs, config, max_sessions)
+        except LibbpfError:
+            with self.lib.heard():  # once more, to hear what it was that the kernel refused
+                return self._load(programs, config, max_sessions)
+
+    def _load(
+        self, programs: list[str], config: Mapping[str, int | tuple[int, ...]], max_sessions: int
+    ) -> Object:
+        obj = self._opened(bool(config["atomics"]))
         try:
             for name in (*programs, _SWEEP):
                 obj.programs[name].set_autoload(True)
@@ -192,6 +248,14 @@ class Loader:
                 raise Refused(name, error) from error
         return links
 
+    def _opened(self, atomics: bool) -> Object:
+        """The object opened ahead, or else another, for a kernel with or without atomics."""
+        if not atomics:
+            file = ObjectFile(self._data, self._path)
+            return self._open(file.with_code(without_atomics))
+        obj, self._ahead = self._ahead, None
+        return obj or self._open(self._data)
+
     def _buckets(self, sessions: int) -> int:
         """How many there have to be for so many sessions: a power of two."""
         slots = self.btf.struct("bucket").fields["word"].elements
@@ -221,14 +285,14 @@ class Loader:
             cpus.update(struct.pack("=I", cpu), bytes(value))
 
     def _config_offset(self) -> int:
-        symbol = self.file.symbol("config")
+        found = self.btf.variable("config")
         expected = self.btf.struct("icmp_rtt_config").size
-        if symbol.size != expected or symbol.section != ".rodata":
+        if found.size != expected or found.section != ".rodata":
             raise ObjectError(
-                f"{self.file.path}: config has {symbol.size} bytes in {symbol.section},"
+                f"{self._path}: config has {found.size} bytes in {found.section},"
                 f" expected {expected} in .rodata; reinstall icmp-rtt"
             )
-        return symbol.offset
+        return found.offset
 
     def _config_bytes(self, config: Mapping[str, int | tuple[int, ...]]) -> bytes:
         layout = self.btf.struct("icmp_rtt_config").format()
@@ -241,11 +305,22 @@ class Loader:
         unknown = values.keys() - set(layout.names)
         if unknown:
             names = ", ".join(sorted(unknown))
-            raise ObjectError(f"{self.file.path}: its config has no {names}; reinstall icmp-rtt")
+            raise ObjectError(f"{self._path}: its config has no {names}; reinstall icmp-rtt")
         try:
             return struct.pack(layout.format, *(values.get(name, 0) for name in layout.names))
         except struct.error as error:
-            raise ObjectError(f"{self.file.path}: its config does not fit: {error}") from error
+            raise ObjectError(f"{self._path}: its config does not fit: {error}") from error
+
+
+def _check(data: bytes, path: str) -> None:
+    """Look through a file that need not be one of ours, and need not be sound.
+
+    Raises:
+        ObjectError: it is not, or damaged.
+    """
+    file = ObjectFile(data, path)
+    Btf(file.btf)
+    file.symbol("config")
 
 
 def _culprit(log: str, programs: Iterable[str]) -> str | None:

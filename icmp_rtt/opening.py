@@ -41,7 +41,7 @@ def opening(options: Options) -> Iterator[Opened]:
         try:
             yield opened
         finally:
-            opened.wait()
+            opened.close()
 
 
 class Opened:
@@ -64,6 +64,7 @@ class Opened:
         self._options = options
         self._lib = Libbpf(options.libbpf, options.verbose)
         self._found: list[KernelFacts | BaseException] = []
+        self._loader: Loader | None = None
         self._thread = threading.Thread(target=self._read_facts, name="icmp-rtt facts")
         try:
             self._thread.start()
@@ -80,15 +81,21 @@ class Opened:
 
         try:
             loader = open_loader(self._lib, self._options.object, self._options.btf)
+            self._loader = loader
         finally:
-            self.wait()  # what is closed after an error is not to be in use
+            self._wait()  # what is closed after an error is not to be in use
         kernel = self._found[0]
         if isinstance(kernel, BaseException):
             raise kernel
         return loader, kernel
 
-    def wait(self) -> None:
-        """Until the thread is done."""
+    def close(self) -> None:
+        """Wait for the thread, and close what was opened for nothing."""
+        self._wait()
+        if self._loader is not None:
+            self._loader.close()
+
+    def _wait(self) -> None:
         if self._thread.ident is not None:
             self._thread.join()
 

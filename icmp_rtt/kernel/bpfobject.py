@@ -73,6 +73,17 @@ class Object(Handle):
         self.maps = _Parts("map", (each for each in maps if "." not in each.name))
         self._sections = [each for each in maps if "." in each.name]
 
+    def btf(self) -> bytes:
+        """Its BTF, in which libbpf has put the places of variables: the file leaves them out.
+
+        Raises:
+            LibbpfError: it has none.
+        """
+        address = self.lib.call("bpf_object__btf", self.address, about=self.name)
+        size = ctypes.c_uint32()
+        data = self.lib.call("btf__raw_data", address, ctypes.byref(size), about=self.name)
+        return ctypes.string_at(data, size.value)
+
     def set_rodata(self, offset: int, value: bytes) -> None:
         """Set what a constant is to hold; only before ``load``.
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from icmp_rtt.errors import ObjectError
 from icmp_rtt.kernel.layout import CODES, Field, StructLayout
 
-__all__ = ("Btf",)
+__all__ = ("Btf", "Variable")
 
 # The format of a struct has at most a name of _MAX_DEPTH * _MAX_NAME bytes for each of its bytes.
 _MAX_STRUCT = 1 << 14  # bytes; ours are below 2 KiB
@@ -27,7 +27,7 @@ _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM = 1, 2, 3, 4, 5, 6
 _TYPEDEF, _VOLATILE, _CONST, _RESTRICT = 8, 9, 10, 11
 _FUNC, _FUNC_PROTO, _VAR, _DATASEC, _DECL_TAG, _TYPE_TAG, _ENUM64 = 12, 13, 14, 15, 17, 18, 19
 _TRANSPARENT = frozenset((_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG))
-_NAMED = frozenset((_STRUCT, _ENUM, _ENUM64))
+_NAMED = frozenset((_STRUCT, _ENUM, _ENUM64, _VAR, _DATASEC))
 
 # What follows the 12 bytes that every type begins with: fixed, then per member.
 _TRAILER = dict.fromkeys(range(1, 20), (0, 0))
@@ -44,6 +44,14 @@ _HEADER = Struct("<HBBIIIII")
 _TRIPLE = Struct("<III")
 _ENUMERATOR = Struct("<II")
 _ENUMERATOR64 = _TRIPLE
+
+
+class Variable(NamedTuple):
+    """A global variable: where it lies in its section and how long it is, in bytes."""
+
+    section: str
+    offset: int
+    size: int
 
 
 class _Type(NamedTuple):
@@ -99,6 +107,20 @@ class Btf:
             sign = 1 << (63 if wide else 31)
             values[self._string(name_off)] = value - 2 * (value & sign) if entry.flag else value
         return values
+
+    def variable(self, name: str) -> Variable:
+        """Where the global variable ``name`` lies; in the BTF of a file that is not told.
+
+        Raises:
+            ObjectError: it is not there.
+        """
+        wanted = self._find(_VAR, "variable", name)
+        for (kind, section), type_id in self._named.items():
+            if kind == _DATASEC:
+                for variable, offset, size in self._members(self._type(type_id), _TRIPLE):
+                    if variable == wanted:
+                        return Variable(section, offset, size)
+        raise ObjectError(f"variable {name} is in no section of the BTF")
 
     def _index(self) -> None:
         """Note where each type begins, and what the named ones are called."""

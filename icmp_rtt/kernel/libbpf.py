@@ -7,6 +7,7 @@ The raw prototypes live here alone; the other modules of this folder build on
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from errno import EINVAL
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from icmp_rtt import carried
 from icmp_rtt.errors import LibbpfError, RequirementError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from typing_extensions import Self
@@ -76,13 +77,18 @@ class RunOptions(ctypes.Structure):
     )
 
 
+_UNHEARD = _PRINT_CALLBACK()  # no function: libbpf prints nothing
+
+
 # name: (restype, argtypes). A function that returns a pointer fails with NULL
 # and errno, one that returns an int with -errno.
 _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "libbpf_set_print": (_PTR, (_PRINT_CALLBACK,)),
     "libbpf_num_possible_cpus": (_INT, ()),
     "bpf_object__open_mem": (_PTR, (_STR, _SIZE, ctypes.POINTER(OpenOptions))),
     "bpf_object__load": (_INT, (_PTR,)),
     "bpf_object__close": (_VOID, (_PTR,)),
+    "bpf_object__btf": (_PTR, (_PTR,)),
     "bpf_object__next_program": (_PTR, (_PTR, _PTR)),
     "bpf_object__next_map": (_PTR, (_PTR, _PTR)),
     "bpf_program__name": (_STR, (_PTR,)),
@@ -177,11 +183,14 @@ class Libbpf:
     Args:
         path: the library; None for the one that came with this package, or else the
             system's libbpf.so.1.
-        verbose: keep libbpf's debug messages in ``log``.
+        verbose: keep all that libbpf says in ``log``, debug messages too. Otherwise it says
+            nothing but inside ``heard``: it has 11,000 messages for one start, and each
+            would be a call of Python.
 
     Attributes:
         version: major and minor number.
-        log: what libbpf said during the last ``call``.
+        log: what libbpf was heard to say during the last ``call``.
+        listening: whether it is.
 
     Raises:
         RequirementError: there is none, it is too old, or it is something else.
@@ -198,10 +207,17 @@ class Libbpf:
             self._functions[name] = function
         self.log = Log(verbose)
         _KEEP_FOREVER.append(self.log)
-        set_print = _function(library, "libbpf_set_print")
-        set_print.restype = _PTR
-        set_print.argtypes = (_PRINT_CALLBACK,)
-        set_print(self.log.callback)
+        self._verbose = verbose
+        self._listen(verbose)
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        """Inside it errors have libbpf's words; only while no other thread is in libbpf."""
+        self._listen(True)
+        try:
+            yield
+        finally:
+            self._listen(self._verbose)
 
     def raw(self, name: str) -> Callable[..., Any]:
         """The bare function ``name``: for one that cannot fail, or one called very often."""
@@ -231,6 +247,10 @@ class Libbpf:
         if code in allow:
             return -code
         raise LibbpfError(f"{name}({about})" if about else name, code, self.log.text())
+
+    def _listen(self, on: bool) -> None:
+        self.listening = on
+        self.raw("libbpf_set_print")(self.log.callback if on else _UNHEARD)
 
     def possible_cpus(self) -> int:
         """Number of CPUs that this kernel may ever have.

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The BPF object as a file: its bytes, its BTF section, and where its symbols lie.
 
+For files that need not be sound: one given with --object, or one that libbpf refused.
+What came with the package is libbpf's to read at a start, of which pyelftools' import
+alone would take a seventh: it brings pdb and inspect along.
+
 The only user of pyelftools, of which it takes the definitions of the ELF
 structures and no more: its ELFFile class costs twice the import time (it brings
 DWARF along), and trusts counts and sizes that a damaged file may forge. Knows
@@ -18,7 +22,7 @@ from icmp_rtt.errors import ObjectError, RequirementError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("ObjectFile", "Symbol", "read_file")
+__all__ = ("ObjectFile", "Symbol", "read_file", "read_object")
 
 _MAX_OBJECT = 4 << 20  # bytes; ours is below 2 MiB
 _MAX_NAME = 255
@@ -84,7 +88,7 @@ class ObjectFile:
         Raises:
             ObjectError: moreover, there is no such file, or it cannot be read.
         """
-        return cls(read_file(path, "BPF object", _MAX_OBJECT), path)
+        return cls(read_object(path), path)
 
     @property
     def sha256(self) -> str:
@@ -184,6 +188,15 @@ class ObjectFile:
 
     def _error(self, what: str) -> ObjectError:
         return ObjectError(f"{self.path}: {what}")
+
+
+def read_object(path: str) -> bytes:
+    """The bytes of the BPF object in file ``path``, unseen.
+
+    Raises:
+        ObjectError: it cannot be read, or is too long for one; see ``read_file``.
+    """
+    return read_file(path, "BPF object", _MAX_OBJECT)
 
 
 def read_file(path: str, what: str, limit: int, count: int = -1) -> bytes:

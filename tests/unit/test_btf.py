@@ -51,6 +51,22 @@ def test_fields_are_told_with_offsets_sizes_dimensions_and_signs():
     assert not layout.fields["family"].char
 
 
+def test_a_variable_is_found_in_its_section():
+    """With the place that libbpf, which makes such BTF, has put there."""
+    w = Writer()
+    u32 = w.integer("u32", 4)
+    first, second, third = (w.add(VAR, n, u32, bytes(4)) for n in ("first", "second", "third"))
+    w.add(DATASEC, ".bss", 4, struct.pack("<III", first, 0, 4), 1)
+    w.add(DATASEC, ".rodata", 12, struct.pack("<6I", third, 0, 4, second, 8, 4), 2)
+    w.add(VAR, "nowhere", u32, bytes(4))
+    btf = Btf(w.bytes())
+    assert btf.variable("second") == (".rodata", 8, 4)
+    assert btf.variable("first") == (".bss", 0, 4)
+    for name in ("nowhere", "u32", "secon"):
+        with pytest.raises(ObjectError, match=f"variable {name}"):
+            btf.variable(name)
+
+
 def test_a_format_takes_a_whole_record_apart():
     """Padding is passed over, arrays of char are one value, and each value has a name."""
     form = Btf(event().bytes()).struct("event").format()

@@ -10,7 +10,17 @@ from icmp_rtt import loader, opening
 from icmp_rtt.errors import ObjectError, RequirementError
 from icmp_rtt.options import Options
 
-FACTS, LOADER = object(), object()
+
+class FakeLoader:
+    """Counts how often it is closed."""
+
+    closed = 0
+
+    def close(self):
+        self.closed += 1
+
+
+FACTS, LOADER = object(), FakeLoader()
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +69,8 @@ def test_both_at_once(host):
         assert opened.loopback is None
         go_on.set()
         assert opened.read() == (LOADER, FACTS)
+        closed = LOADER.closed
+    assert LOADER.closed == closed + 1
     assert threading.main_thread() not in host.threads
 
 
