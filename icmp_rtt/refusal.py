@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from errno import EACCES, ENOENT, ENOMEM, EPERM
+from errno import EACCES, ENOENT, ENOMEM, EPERM, ESRCH
 from typing import TYPE_CHECKING
 
 from icmp_rtt import stages
@@ -19,6 +19,10 @@ __all__ = ("cause", "refused_everything", "refused_with", "remedy")
 
 _NOT_SUPPORTED = 524  # the kernel's ENOTSUPP, which has no name outside it
 
+_CAUSES = {
+    _NOT_SUPPORTED: "not supported here",
+    ESRCH: "not in this kernel's BTF",  # libbpf's word for what it does not find there
+}
 _NO_TRAMPOLINES = (
     "this kernel has no trampolines (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS),"
     " or a policy refuses them (lockdown, an LSM)"
@@ -36,8 +40,7 @@ _REMEDIES = {
 
 def cause(error: LibbpfError) -> str:
     """Why a program was refused."""
-    unsupported = error.errno == _NOT_SUPPORTED
-    why = "not supported here" if unsupported else os.strerror(error.errno).lower()
+    why = _CAUSES.get(error.errno) or os.strerror(error.errno).lower()
     return f"{why} (errno {error.errno})"
 
 

@@ -44,6 +44,7 @@ def test_no_remedy_is_made_up():
     assert remedy("tp_btf__x", error(errno.EPERM)) is None
     assert cause(error(errno.EINVAL)) == "invalid argument (errno 22)"
     assert cause(error(ENOTSUPP)) == "not supported here (errno 524)"
+    assert cause(error(errno.ESRCH)) == "not in this kernel's BTF (errno 3)"
 
 
 def test_what_is_refused_with_it():

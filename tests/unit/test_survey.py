@@ -89,3 +89,22 @@ def test_what_stays_silent_is_passed_over():
     assert not plan.complete
     assert "fentry:icmp_rcv: attached, but did not fire" in plan.notes
     assert kernel.echoes == 3 + 1
+
+
+def test_a_function_without_btf_costs_its_stage_alone():
+    """It is in kallsyms, and found to be nowhere else when it is loaded."""
+
+    class WithoutBtf(Kernel):
+        loads = 0
+
+        def load(self, programs, config, max_sessions):
+            self.loads += 1
+            if "fentry__ip_list_rcv" in programs:
+                raise Refused("fentry__ip_list_rcv", error(3, call="bpf_object__load(icmp_rtt)"))
+            return super().load(programs, config, max_sessions)
+
+    kernel = WithoutBtf()
+    plan = surveyed(kernel)
+    assert plan.useful
+    assert "fentry:ip_list_rcv: refused: not in this kernel's BTF (errno 3)" in plan.notes
+    assert kernel.loads == 2
