@@ -7,12 +7,13 @@ configuration are wanted is told by the tracer and the self-test.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from typing import TYPE_CHECKING
 
 from icmp_rtt import carried
-from icmp_rtt.errors import LibbpfError, ObjectError
+from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError, shortage
 from icmp_rtt.kernel.atomics import without_atomics
 from icmp_rtt.kernel.bpfobject import Object
 from icmp_rtt.kernel.btf import Btf
@@ -36,6 +37,7 @@ __all__ = (
     "words",
 )
 
+_BTF_BEGINS = b"\x9f\xeb\x01\0\x18\0\0\0"  # magic, version, flags, length of the header
 _SWEEP = "sweep"  # the program that ends sessions which no packet ends; run, never attached
 
 
@@ -93,8 +95,11 @@ def open_loader(lib: Libbpf, given: str | None, btf_path: str | None) -> Loader:
     path = object_path(given)
     try:
         loader = Loader(lib, path, btf_path, foreign=given is not None)
-        if given:  # may be the one for the other sort of kernel
-            loader.require(f"{'tp_btf' if has_own_btf() else 'raw_tp'}__netif_receive_skb")
+        with contextlib.ExitStack() as refused:
+            refused.callback(loader.close)
+            if given:  # may be the one for the other sort of kernel
+                loader.require(f"{'tp_btf' if has_own_btf() else 'raw_tp'}__netif_receive_skb")
+            refused.pop_all()
         return loader
     except ObjectError as error:
         where = "" if path in str(error) else f"{path}: "
@@ -117,7 +122,7 @@ class Loader:
 
     Raises:
         ObjectError: the file is not one of this tool's.
-        LibbpfError: libbpf cannot open it, though there is nothing wrong with it.
+        LibbpfError: there is too little of something to open it.
     """
 
     def __init__(self, lib: Libbpf, path: str, btf_path: str | None, foreign: bool = False) -> None:
@@ -125,8 +130,11 @@ class Loader:
         self._path = path
         self._btf_path = btf_path
         self._data = read_object(path)
-        if foreign:
+        begin = self._data.find(_BTF_BEGINS)
+        if foreign or begin < 0:
             _check(self._data, path)
+        else:
+            Btf(self._data[begin:])  # libbpf before 1.3 believes every reference in it
         self._ahead: Object | None = self._open(self._data)
         try:
             self._read_layouts(self._ahead)
@@ -143,9 +151,13 @@ class Loader:
     def _open(self, data: bytes) -> Object:
         try:
             return Object(self.lib, data, "icmp_rtt", self._btf_path)
-        except LibbpfError:
-            _check(data, self._path)  # has better words, if it is the file's fault
-            raise
+        except LibbpfError as error:
+            if shortage(error.errno):
+                raise
+            with contextlib.suppress(RequirementError):
+                _check(data, self._path)  # has better words, if it finds the fault
+            why = f"libbpf cannot open it: {os.strerror(error.errno).lower()}"
+            raise ObjectError(f"{why} (errno {error.errno})", error.log) from error
 
     def _read_layouts(self, obj: Object) -> None:
         self.btf = Btf(obj.btf())
@@ -190,6 +202,8 @@ class Loader:
         try:
             return self._load(programs, config, max_sessions)
         except LibbpfError:
+            if self.lib.listening:
+                raise
             with self.lib.heard():  # once more, to hear what it was that the kernel refused
                 return self._load(programs, config, max_sessions)
 
@@ -251,6 +265,7 @@ class Loader:
     def _opened(self, atomics: bool) -> Object:
         """The object opened ahead, or else another, for a kernel with or without atomics."""
         if not atomics:
+            self.close()
             file = ObjectFile(self._data, self._path)
             return self._open(file.with_code(without_atomics))
         obj, self._ahead = self._ahead, None
@@ -319,8 +334,11 @@ def _check(data: bytes, path: str) -> None:
         ObjectError: it is not, or damaged.
     """
     file = ObjectFile(data, path)
-    Btf(file.btf)
+    btf = Btf(file.btf)
     file.symbol("config")
+    btf.struct("icmp_rtt_event")
+    btf.struct("sweep")
+    btf.enum("sweep_step")
 
 
 def _culprit(log: str, programs: Iterable[str]) -> str | None:

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from icmp_rtt import selftest, stages
+from icmp_rtt.errors import IcmpRttError
 from icmp_rtt.kernel.facts import read_facts
 from icmp_rtt.kernel.libbpf import Libbpf
 from icmp_rtt.kernel.symbols import Symbols
@@ -79,15 +80,25 @@ class Opened:
         """
         from icmp_rtt.loader import open_loader  # with all that it brings: read meanwhile
 
+        if self._options.verbose:
+            self._wait()  # libbpf's words are of both, else
         try:
             loader = open_loader(self._lib, self._options.object, self._options.btf)
             self._loader = loader
+        except IcmpRttError:
+            if self._options.btf is not None:
+                self._kernel()  # with a --btf that will not do no object can be opened
+            raise
         finally:
             self._wait()  # what is closed after an error is not to be in use
-        kernel = self._found[0]
-        if isinstance(kernel, BaseException):
-            raise kernel
-        return loader, kernel
+        return loader, self._kernel()
+
+    def _kernel(self) -> KernelFacts:
+        self._wait()
+        found = self._found[0]
+        if isinstance(found, BaseException):
+            raise found
+        return found
 
     def close(self) -> None:
         """Wait for the thread, and close what was opened for nothing."""

@@ -26,7 +26,7 @@ class Facts(NamedTuple):
     """What is known of a kernel.
 
     Attributes:
-        functions: those that BTF and kallsyms both have, by exactly this name.
+        functions: those in kallsyms, by exactly this name.
         refused: why, by program, for those that would not load or attach.
         silent: programs that attached, and did not see the echo of the self-test.
         tried: whether there is a self-test; without one what is doubtful is not taken.

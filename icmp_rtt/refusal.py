@@ -19,10 +19,9 @@ __all__ = ("cause", "refused_everything", "refused_with", "remedy")
 
 _NOT_SUPPORTED = 524  # the kernel's ENOTSUPP, which has no name outside it
 
-_CAUSES = {
-    _NOT_SUPPORTED: "not supported here",
-    ESRCH: "not in this kernel's BTF",  # libbpf's word for what it does not find there
-}
+# libbpf's words for a function that is not in the kernel's BTF, whatever the errno: before 1.3
+# that is EPERM where it may not go through the BTF of modules.
+_NOT_FOUND = "failed to find kernel BTF type ID"
 _NO_TRAMPOLINES = (
     "this kernel has no trampolines (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS),"
     " or a policy refuses them (lockdown, an LSM)"
@@ -40,19 +39,25 @@ _REMEDIES = {
 
 def cause(error: LibbpfError) -> str:
     """Why a program was refused."""
-    why = _CAUSES.get(error.errno) or os.strerror(error.errno).lower()
+    why = os.strerror(error.errno).lower()
+    if _lacks_btf(error):
+        why = "not in this kernel's BTF"
+    elif error.errno == _NOT_SUPPORTED:
+        why = "not supported here"
     return f"{why} (errno {error.errno})"
 
 
 def remedy(program: str, error: LibbpfError) -> str | None:
     """What can be done about it, or at least what it comes from; None if that is not known."""
+    if _lacks_btf(error):
+        return None
     return _REMEDIES.get((_sort(program), error.errno)) or shortage(error.errno)
 
 
 def refused_with(program: str, error: LibbpfError, programs: Iterable[str]) -> list[str]:
     """The refused program and those of ``programs`` that will not do any better."""
     sort = _sort(program)
-    all_of_them = error.errno in (EPERM, _NOT_SUPPORTED)
+    all_of_them = error.errno in (EPERM, _NOT_SUPPORTED) and not _lacks_btf(error)
     return [name for name in programs if name == program or (all_of_them and _sort(name) == sort)]
 
 
@@ -76,6 +81,10 @@ def refused_everything(error: LibbpfError) -> RequirementError:
         if error.errno == ENOMEM:
             why += ", or give a smaller --max-sessions"
     return RequirementError(why, error.log)
+
+
+def _lacks_btf(error: LibbpfError) -> bool:
+    return error.errno == ESRCH or _NOT_FOUND in error.log
 
 
 def _sort(program: str) -> str:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The BPF object as a file: its bytes, its BTF section, and where its symbols lie.
 
-For files that need not be sound: one given with --object, or one that libbpf refused.
-What came with the package is libbpf's to read at a start, of which pyelftools' import
-alone would take a seventh: it brings pdb and inspect along.
+For files that need not be sound, one given with --object or one that libbpf refused;
+for code that is to be changed, and for --version --verbose. Otherwise what came with
+the package is libbpf's to read at a start, of which pyelftools' import alone would
+take a seventh: it brings pdb and inspect along.
 
 The only user of pyelftools, of which it takes the definitions of the ELF
 structures and no more: its ELFFile class costs twice the import time (it brings

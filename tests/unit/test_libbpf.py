@@ -16,11 +16,12 @@ from elfwriter import PROGBITS, elf
 from fakelib import FakeLib
 
 from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError
-from icmp_rtt.kernel import kernelbtf
+from icmp_rtt.kernel import facts, kernelbtf
 from icmp_rtt.kernel import libbpf as libbpf_module
 from icmp_rtt.kernel.bpfobject import Object
 from icmp_rtt.kernel.kernelbtf import KernelBtf, check_file
 from icmp_rtt.kernel.libbpf import Handle, Libbpf, Log
+from icmp_rtt.kernel.symbols import Symbols
 
 INFO, DEBUG = 1, 2
 
@@ -243,6 +244,20 @@ def test_the_real_library_explains_itself(real, capfd):
         assert "thing" in caught.value.call
         assert ("libbpf:" in caught.value.log) == heard
     assert capfd.readouterr() == ("", "")
+
+
+def test_functions_are_those_in_kallsyms(real, tmp_path, monkeypatch):
+    """By exactly this name; features and enumerators are those in BTF."""
+    monkeypatch.setattr(facts, "has_own_btf", lambda: False)
+    monkeypatch.setattr(facts, "has_atomics", lambda _: True)
+    monkeypatch.setattr(facts, "check_file", lambda *_: None)
+    btf, kallsyms = tmp_path / "kernel.btf", tmp_path / "kallsyms"
+    btf.write_bytes(kernel_like())
+    kallsyms.write_text("ffffffff81000000 T ip_rcv\nffffffff81000010 t icmp_rcv.cold\n")
+    names = ("ip_rcv", "icmp_rcv", "ip_rcv_core")
+    found = facts.read_facts(real, Symbols(str(kallsyms)), names, str(btf))
+    assert found.functions == {"ip_rcv"}
+    assert found.drop_reason("NO_SOCKET") == 3
 
 
 def kernel_like():

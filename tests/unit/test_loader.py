@@ -2,7 +2,7 @@
 """The object is opened by libbpf, and looked through by pyelftools where it need not be sound."""
 
 import contextlib
-from errno import EACCES
+from errno import EACCES, ENOMEM
 from pathlib import Path
 
 import pytest
@@ -41,6 +41,54 @@ def test_libbpf_and_the_symbol_table_agree_on_the_place_of_the_configuration(lib
     assert place == (symbol.section, symbol.offset, symbol.size)
 
 
+def test_btf_begins_where_it_is_looked_for():
+    """Before libbpf, which may believe it, gets it."""
+    for path in CARRIED:
+        file = ObjectFile.read(path)
+        begin = file.data.find(loader._BTF_BEGINS)
+        assert file.data[begin : begin + len(file.btf)] == file.btf
+
+
+def test_damaged_btf_does_not_reach_libbpf(lib, tmp_path, monkeypatch):
+    """A reference to a type that is not there ends an older one."""
+    data = bytearray(Path(CARRIED[0]).read_bytes())
+    begin = data.find(loader._BTF_BEGINS)
+    data[begin + 24 + 8 : begin + 24 + 12] = b"\xff\xff\xff\0"  # the first type is a pointer
+    path = tmp_path / "x.o"
+    path.write_bytes(data)
+    monkeypatch.setattr(loader, "Object", lambda *_: pytest.fail("libbpf has it"))
+    with pytest.raises(ObjectError, match="damaged BTF: type 16777215 of"):
+        Loader(lib, str(path), None)
+
+
+def test_an_object_that_does_not_fit_is_closed(lib, monkeypatch):
+    """Though nobody has it yet."""
+    closed = []
+    monkeypatch.setattr(Object, "close", lambda obj: closed.append(obj))
+    monkeypatch.setattr(Object, "btf", lambda _: b"")
+    with pytest.raises(ObjectError, match="not BTF"):
+        Loader(lib, CARRIED[0], None)
+    assert len(closed) == 1
+
+
+def test_what_libbpf_alone_finds_fault_with_is_named(lib, monkeypatch):
+    """With the path, a remedy and libbpf's errno; what this host lacks is told as that."""
+    monkeypatch.setattr(loader, "_check", lambda *_: None)
+
+    def refuse(code):
+        def opened(*_):
+            raise LibbpfError("bpf_object__open_mem(icmp_rtt)", code, "words")
+
+        monkeypatch.setattr(loader, "Object", opened)
+
+    refuse(95)
+    with pytest.raises(ObjectError, match=r"bpf.o: libbpf cannot open it: .*\(errno 95\); rein"):
+        loader.open_loader(lib, None, None)
+    refuse(ENOMEM)
+    with pytest.raises(LibbpfError, match="errno 12"):
+        loader.open_loader(lib, None, None)
+
+
 @pytest.mark.parametrize("foreign", [False, True])
 def test_a_damaged_object_is_told_in_our_words(lib, damaged, foreign):
     """Whether it was looked through before, or libbpf has refused it."""
@@ -60,8 +108,11 @@ def test_a_foreign_object_is_looked_through_before_libbpf_has_it(lib, tmp_path, 
 def test_the_object_of_another_sort_of_kernel_is_refused(lib, monkeypatch):
     """It lacks the programs; the remedy is told."""
     monkeypatch.setattr(loader, "has_own_btf", lambda: True)
+    closed = []
+    monkeypatch.setattr(Object, "close", lambda obj: closed.append(obj))
     with pytest.raises(ObjectError, match="no program tp_btf__netif_receive_skb.*another file"):
         loader.open_loader(lib, CARRIED[1], None)
+    assert len(closed) == 1
 
 
 def test_what_was_opened_ahead_is_used_once_and_else_closed(lib, monkeypatch):

@@ -104,6 +104,16 @@ def test_either_half_may_fail(host, half):
         read()
 
 
+def test_a_btf_file_that_will_not_do_is_told_as_that(host):
+    """libbpf, given it as well, finds fault with the object."""
+    host.facts = raising(ObjectError("no BTF"))
+    host.loader = raising(ObjectError("no object"))
+    for btf, told in (("/x/btf", "no BTF"), (None, "no object")):
+        options = Options(self_test=False, btf=btf)
+        with pytest.raises(ObjectError, match=told), opening.opening(options) as opened:
+            opened.read()
+
+
 def test_no_thread_to_be_had(host, monkeypatch):
     """Then one after the other."""
     no_thread = raising(RuntimeError("can't start new thread"))

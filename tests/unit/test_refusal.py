@@ -47,6 +47,20 @@ def test_no_remedy_is_made_up():
     assert cause(error(errno.ESRCH)) == "not in this kernel's BTF (errno 3)"
 
 
+def test_a_function_without_btf_is_alone_in_that():
+    """Even if libbpf calls it EPERM, which elsewhere speaks of all that are like it."""
+    words = (
+        "libbpf: failed to iterate BTF objects: -1\n"
+        "libbpf: prog 'fentry__ip_rcv': failed to find kernel BTF type ID of 'ip_rcv': -1\n"
+    )
+    missing = error(errno.EPERM, words)
+    assert cause(missing) == "not in this kernel's BTF (errno 1)"
+    assert remedy("fentry__ip_rcv", missing) is None
+    programs = ["fentry__ip_rcv", "fentry__icmp_rcv"]
+    assert refused_with("fentry__ip_rcv", missing, programs) == ["fentry__ip_rcv"]
+    assert refused_with("fentry__ip_rcv", error(errno.EPERM), programs) == programs
+
+
 def test_what_is_refused_with_it():
     """What is forbidden is so for all of its sort, and what is missing only for itself."""
     assert refused_with("fexit__ip_rcv", error(errno.EPERM), PROGRAMS) == PROGRAMS[:2]
