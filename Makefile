@@ -14,7 +14,7 @@ TIERS	  ?= unit native all
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -D__TARGET_ARCH_x86 -Ibpf
 # The object must not depend on where the checkout lies.
 BPF_CFLAGS += -fdebug-compilation-dir=.
-# Nor have, for each start to read, DWARF, or what it takes to link: labels, and BTF's relocations.
+# Nor does it hold what no start needs: DWARF, and for linking labels and BTF's relocations.
 STRIP_FLAGS := -g --strip-unneeded --remove-section=.rel.BTF --remove-section=.rel.BTF.ext
 
 # The second is for kernels without BTF.

@@ -14,7 +14,14 @@ from errno import EINVAL
 from typing import NamedTuple, TypeVar
 
 from icmp_rtt.errors import ObjectError
-from icmp_rtt.kernel.libbpf import Handle, Libbpf, OpenOptions, RunOptions, decoded_name
+from icmp_rtt.kernel.libbpf import (
+    Handle,
+    Libbpf,
+    OpenOptions,
+    RunOptions,
+    btf_bytes,
+    decoded_name,
+)
 from icmp_rtt.kernel.maps import Map
 
 __all__ = ("Link", "Object", "Program", "ProgramInfo")
@@ -80,9 +87,7 @@ class Object(Handle):
             LibbpfError: it has none.
         """
         address = self.lib.call("bpf_object__btf", self.address, about=self.name)
-        size = ctypes.c_uint32()
-        data = self.lib.call("btf__raw_data", address, ctypes.byref(size), about=self.name)
-        return ctypes.string_at(data, size.value)
+        return btf_bytes(self.lib, address, self.name)
 
     def set_rodata(self, offset: int, value: bytes) -> None:
         """Set what a constant is to hold; only before ``load``.

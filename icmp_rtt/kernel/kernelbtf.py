@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import struct
-from ctypes import byref, c_uint32, string_at
+from ctypes import string_at
 from errno import ENOENT, ENOMEM
 
 from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError, shortage
 from icmp_rtt.kernel.btf import Btf
-from icmp_rtt.kernel.libbpf import Handle, Libbpf, decoded_name
+from icmp_rtt.kernel.libbpf import Handle, Libbpf, btf_bytes, decoded_name
 from icmp_rtt.kernel.objfile import read_file
 
 __all__ = ("KernelBtf", "check_file", "has_own_btf")
@@ -115,18 +115,12 @@ def _load_file(lib: Libbpf, path: str) -> int:
         what = "no BTF in this ELF file, or the file is truncated" if elf else "damaged BTF"
         raise ObjectError(f"{path}: {what}: {_REMEDY}", error.log) from error
     if elf:
-        try:
-            _check(path, _raw_data(lib, address))
+        try:  # that what it holds is all there is libelf's to see to
+            _check(path, btf_bytes(lib, address, path))
         except ObjectError:
             lib.raw("btf__free")(address)
             raise
     return address
-
-
-def _raw_data(lib: Libbpf, address: int) -> bytes:
-    """What libbpf took out of an ELF file; that it is there at all is libelf's to see to."""
-    size = c_uint32()
-    return string_at(lib.call("btf__raw_data", address, byref(size)), size.value)
 
 
 def _check(path: str, data: bytes) -> None:

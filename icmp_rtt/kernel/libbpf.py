@@ -28,6 +28,7 @@ __all__ = (
     "Log",
     "OpenOptions",
     "RunOptions",
+    "btf_bytes",
     "decoded_name",
 )
 
@@ -310,6 +311,17 @@ class Handle:
 
     def _free(self, address: int) -> None:
         """Nothing, unless said otherwise: it is part of another struct."""
+
+
+def btf_bytes(lib: Libbpf, address: int, about: str) -> bytes:
+    """The raw bytes of a ``struct btf``.
+
+    Raises:
+        LibbpfError: there is no memory for them.
+    """
+    size = _U32()
+    data = lib.call("btf__raw_data", address, ctypes.byref(size), about=about)
+    return ctypes.string_at(data, size.value)
 
 
 def decoded_name(raw: bytes | None) -> str:
