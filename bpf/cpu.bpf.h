@@ -64,6 +64,7 @@ struct cpu_state {
 	__u64 refused;	 /* an skb that arrived with an echo of the other direction */
 	__u64 refused_matches; /* and its addresses are those asked for */
 	__u64 delivered; /* an skb that icmp_rcv has seen: that it frees it is no drop */
+	__u64 delivered_head; /* where the data of a reply is that has ended its echo */
 	__u64 number_of; /* see there */
 	__u32 way;	 /* see any_way */
 	__u32 unused;
@@ -293,6 +294,13 @@ static __always_inline void release_arrival(struct arrival *arrival)
 {
 	arrival->skb = 0;
 	arrival->since_ns = 0;
+}
+
+/* Another packet is on its way: its skb and its data may lie where those of the last did. */
+static __always_inline void nothing_delivered(struct cpu_state *cpu)
+{
+	cpu->delivered = 0;
+	cpu->delivered_head = 0;
 }
 
 static __always_inline void refuse(struct cpu_state *cpu, __u64 skb)

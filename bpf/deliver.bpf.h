@@ -27,7 +27,7 @@ static __always_inline void on_error(struct cpu_state *cpu, struct header *heade
 	if (quoted.kind != PACKET_REQUEST)
 		return;
 	make_key(header->family, &quoted, SIDE_TRANSMIT, DIRECTION_TX, netns, &key);
-	session = find_echo(header->family, &key);
+	session = find_echo(header->family, &key, NULL);
 	if (!session || session->error_ts_ns)
 		return;
 	count(cpu, COUNTER_ICMP_ERRORS);
@@ -80,7 +80,7 @@ session_at_icmp(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
 	cpu->delivered = (__u64)skb;
 	if (!tracing(DIRECTION_TX) || !arrival_matches(family, key))
 		return NULL;
-	session = find_receive(family, key, sum_without_type(packet));
+	session = find_receive(family, key, sum_without_type(packet), NULL);
 	if (!session)
 		on_unmatched(cpu, family, key, probe, (__u64)skb, now);
 	return session;

@@ -89,6 +89,17 @@ static __always_inline bool is_delivered(__u32 reason)
 }
 
 /*
+ * What icmp_rcv is done with: a raw socket has got its copy. Or a copy that the raw socket
+ * of another ping has refused: of each reply there is one for each of them.
+ */
+static __always_inline bool was_delivered(const struct cpu_state *cpu, struct sk_buff *skb)
+{
+	return cpu->delivered == (__u64)skb ||
+	       (cpu->delivered_head &&
+		cpu->delivered_head == (__u64)GET(TYPED_TRACEPOINT, skb, head));
+}
+
+/*
  * Notes on the echo's session that one of its packets was freed as dropped. It
  * stays open: what was dropped may have been a copy.
  */
@@ -102,6 +113,7 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	struct echo_key key;
 	struct sock *sk;
 	bool overheard;
+	__u64 word = 0;
 	__u8 family;
 	__u32 netns;
 	int side;
@@ -110,8 +122,7 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 		return;
 	cpu = this_cpu();
 	sk = GET(TYPED_TRACEPOINT, skb, sk);
-	/* What icmp_rcv is done with: a raw socket has got its copy. */
-	if (!cpu || (cpu->delivered == (__u64)skb && !sk))
+	if (!cpu || (!sk && was_delivered(cpu, skb)))
 		return;
 	family = family_of(GET(TYPED_TRACEPOINT, skb, protocol));
 	if (!family_wanted(family))
@@ -133,12 +144,12 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	side = SIDE_TRANSMIT;
 	make_key(family, &packet, SIDE_TRANSMIT, direction_of(packet.kind, SIDE_TRANSMIT), netns,
 		 &key);
-	session = find_echo(family, &key);
+	session = find_echo(family, &key, &word);
 	if (!session) {
 		side = SIDE_RECEIVE;
 		make_key(family, &packet, SIDE_RECEIVE, direction_of(packet.kind, SIDE_RECEIVE),
 			 netns, &key);
-		session = find_receive(family, &key, sum_without_type(&packet));
+		session = find_receive(family, &key, sum_without_type(&packet), &word);
 		if (!session && tracing(DIRECTION_RX) && packet.kind == PACKET_REQUEST)
 			session = open_dropped(cpu, skb, family, &key);
 	}
@@ -152,7 +163,7 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	if (!dev && (side == SIDE_RECEIVE || session->ts_ns[HOOK_XMIT]))
 		return;
 	if (side == SIDE_RECEIVE && packet.kind == PACKET_REPLY && is_delivered(reason)) {
-		complete_session(cpu, session, word_of(session, family, &key), bpf_ktime_get_ns());
+		complete_session(cpu, session, word, bpf_ktime_get_ns());
 		return;
 	}
 	if (side == SIDE_RECEIVE && overheard)

@@ -126,10 +126,11 @@ static __always_inline void any_local(struct echo_key *key)
 		key->local_rest[i] = 0;
 }
 
-/* A session by exact key or by that of a request to many, which becomes @key. */
-static __always_inline struct icmp_rtt_event *find_echo(__u8 family, struct echo_key *key)
+/* A session by exact key or by that of a request to many, which becomes @key. @word: see find_slot. */
+static __always_inline struct icmp_rtt_event *find_echo(__u8 family, struct echo_key *key,
+							__u64 *word)
 {
-	struct icmp_rtt_event *session = find_session(family, key);
+	struct icmp_rtt_event *session = find_session(family, key, word);
 	struct echo_key any;
 
 	if (session || !(key->direction == DIRECTION_TX ? many_asked : many_answered))
@@ -139,7 +140,7 @@ static __always_inline struct icmp_rtt_event *find_echo(__u8 family, struct echo
 		any_remote(&any);
 	else
 		any_local(&any);
-	session = find_session(family, &any);
+	session = find_session(family, &any, word);
 	if (session)
 		*key = any;
 	return session;
@@ -150,9 +151,9 @@ static __always_inline struct icmp_rtt_event *find_echo(__u8 family, struct echo
  * the same key was sent.
  */
 static __always_inline struct icmp_rtt_event *find_receive(__u8 family, struct echo_key *key,
-							   __u16 sum)
+							   __u16 sum, __u64 *word)
 {
-	struct icmp_rtt_event *session = find_echo(family, key);
+	struct icmp_rtt_event *session = find_echo(family, key, word);
 
 	if (session && key->direction == DIRECTION_TX && !answers(family, key, session, sum))
 		return NULL;
@@ -193,7 +194,7 @@ static __always_inline bool self_testing(void)
 /* No echo of ours is under way, and none begins with what arrives. */
 static __always_inline bool nothing_to_end(void)
 {
-	return !tracing(DIRECTION_RX) && !under_way && !self_testing();
+	return !tracing(DIRECTION_RX) && !under_way.any && !self_testing();
 }
 
 /* An echo of the self-test: it shows that the probe fires and is read right, no more. */
@@ -264,6 +265,12 @@ static __always_inline __u32 netns_of_socket(struct sock *sk, const bool typed)
 	if (typed)
 		return sk->__sk_common.skc_net.net->ns.inum;
 	return BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+}
+
+/* Whether it is a device of the socket's own namespace. */
+static __always_inline bool is_of_netns(struct net_device *dev, struct sock *sk, const bool typed)
+{
+	return GET(typed, dev, nd_net.net) == GET(typed, sk, __sk_common.skc_net.net);
 }
 
 static __always_inline bool device_wanted(struct net_device *dev, const bool typed)

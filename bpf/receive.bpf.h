@@ -63,6 +63,7 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 	struct echo_key *key = &arrival->key;
 	struct icmp_rtt_event *session;
 	struct echo_key asked;
+	__u64 word = 0;
 
 	if (key->direction == DIRECTION_RX) {
 		if (config.rx_open != HOOK_RECV)
@@ -72,13 +73,14 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 		session = open_receive(cpu, skb, family, key, now, TYPED_TRACEPOINT);
 		if (session) {
 			arrival->number = slot_of_session(session)->number;
-			arrival->word = word_of(session, family, key);
+			word = word_of(session, family, key);
+			arrival->word = word;
 		}
 	} else {
 		/* Behind NAT it may still be one of ours: icmp_rcv will tell. */
 		if (!arrival_matches(family, key))
 			return;
-		session = find_receive(family, key, arrival->sum);
+		session = find_receive(family, key, arrival->sum, &word);
 	}
 	if (!session)
 		return;
@@ -90,7 +92,7 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 		note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
 	adopt(session, arrival, true);
 	arrival->number = slot_of_session(session)->number;
-	arrival->word = word_of(session, family, key);
+	arrival->word = word;
 }
 
 /* Whether it is a request whose session was opened at a bridge's port: arrives at the bridge. */
@@ -151,6 +153,7 @@ static __always_inline void on_last_recv(void *ctx, struct cpu_state *cpu, struc
 	struct icmp_rtt_event *session;
 	struct arrival *arrival;
 	struct echo_key key;
+	__u64 word = 0;
 	__u64 now;
 
 	if (tracing(DIRECTION_RX)) {
@@ -158,7 +161,7 @@ static __always_inline void on_last_recv(void *ctx, struct cpu_state *cpu, struc
 		if (arrival) /* of an earlier packet */
 			release_arrival(arrival);
 	}
-	if (!under_way && !self_testing())
+	if (!under_way.any && !self_testing())
 		return;
 	make_key(family, packet, SIDE_RECEIVE, DIRECTION_TX, netns_of_device(dev, TYPED_TRACEPOINT),
 		 &key);
@@ -169,20 +172,21 @@ static __always_inline void on_last_recv(void *ctx, struct cpu_state *cpu, struc
 	    !GET(TYPED_TRACEPOINT, dev, rx_handler))
 		return;
 	now = bpf_ktime_get_ns();
-	session = find_receive(family, &key, sum_without_type(packet));
+	session = find_receive(family, &key, sum_without_type(packet), &word);
 	if (!session)
 		return;
 	cpu->delivered = (__u64)skb;
+	cpu->delivered_head = (__u64)GET(TYPED_TRACEPOINT, skb, head);
 	if (!device_wanted(dev, TYPED_TRACEPOINT)) {
 		/* The one above it may be. */
 		if (!unseen)
-			end_elsewhere(cpu, session, word_of(session, family, &key));
+			end_elsewhere(cpu, session, word);
 		return;
 	}
 	note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
 	note_task(session, SIDE_RECEIVE);
 	stamp(ctx, cpu, session, HOOK_RECV, probe, (__u64)skb, now);
-	complete_session(cpu, session, word_of(session, family, &key), now);
+	complete_session(cpu, session, word, now);
 }
 
 /*
@@ -253,7 +257,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	if (!cpu)
 		return;
 	refuse_none(cpu);
-	cpu->delivered = 0;
+	nothing_delivered(cpu);
 	unseen = config.tx_close != HOOK_RECV && kprobes_skipped(cpu);
 	if (unseen)
 		count(cpu, COUNTER_SKIPPED);
@@ -384,7 +388,7 @@ static __always_inline void on_other_device(struct sk_buff *skb, struct arrival 
 	}
 	if (!arrival_matches(family, &arrival->key))
 		return;
-	session = find_receive(family, &arrival->key, arrival->sum);
+	session = find_receive(family, &arrival->key, arrival->sum, NULL);
 	if (!session)
 		return;
 	adopt(session, arrival, wanted);
@@ -448,7 +452,7 @@ static __always_inline void on_ip_rcv(void *ctx, struct sk_buff *skb, const int 
 		return;
 	make_key(family, &packet, SIDE_RECEIVE, DIRECTION_TX,
 		 netns_of_device(GET(typed, skb, dev), typed), &key);
-	session = find_receive(family, &key, sum_without_type(&packet));
+	session = find_receive(family, &key, sum_without_type(&packet), NULL);
 	if (session)
 		stamp(ctx, cpu, session, HOOK_IP_RCV, probe, (__u64)skb, bpf_ktime_get_ns());
 }

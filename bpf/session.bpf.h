@@ -11,14 +11,40 @@
 #define EVENT_BASE_SIZE __builtin_offsetof(struct icmp_rtt_event, stack_bytes)
 #define EVENT_FULL_SIZE sizeof(struct icmp_rtt_event)
 
+enum { EVENTS_BYTES = 4 * 1024 * 1024 };
+
 /*
  * Reports: struct icmp_rtt_event, as far as a slot holds it. Written by emit
  * and emit_reply, read by the reader. Full: the report is lost and counted.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4 * 1024 * 1024);
+	__uint(max_entries, EVENTS_BYTES);
 } events SEC(".maps");
+
+/* One more than where the reader was when it had left no room; 0: not since the last sweep. */
+static __u64 full_at;
+
+/*
+ * Room for a record; NULL: there is none. While the reader has not gone on since there
+ * was none, nobody takes the buffer's lock to learn that again: senders that flood us
+ * would wait for each other.
+ */
+static __always_inline struct icmp_rtt_event *reserve(void)
+{
+	struct icmp_rtt_event *record;
+
+	if (full_at && bpf_ringbuf_query(&events, BPF_RB_CONS_POS) + 1 == full_at)
+		return NULL;
+	if (config.stacks)
+		record = bpf_ringbuf_reserve(&events, EVENT_FULL_SIZE, 0);
+	else
+		record = bpf_ringbuf_reserve(&events, EVENT_BASE_SIZE, 0);
+	/* Else it was refused for another reason, and the reader may have nothing to read. */
+	if (!record && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > EVENTS_BYTES / 2)
+		full_at = bpf_ringbuf_query(&events, BPF_RB_CONS_POS) + 1;
+	return record;
+}
 
 /* The wire-side hooks saw the echo, but never on the device that was asked for. */
 static __always_inline bool elsewhere(const struct icmp_rtt_event *session)
@@ -87,10 +113,7 @@ static __always_inline bool emit(struct cpu_state *cpu, struct slot *slot, __u64
 	struct icmp_rtt_event *record;
 	__u64 *place;
 
-	if (config.stacks)
-		record = bpf_ringbuf_reserve(&events, EVENT_FULL_SIZE, 0);
-	else
-		record = bpf_ringbuf_reserve(&events, EVENT_BASE_SIZE, 0);
+	record = reserve();
 	if (!record) {
 		place = outcome == OUTCOME_OPEN ? NULL : take(slot, word);
 		if (place) {
@@ -254,9 +277,8 @@ static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu
 	__u64 word;
 
 	count(cpu, COUNTER_REQUESTS);
-	session = find_session(family, key);
+	session = find_session(family, key, &word);
 	if (session) {
-		word = word_of(session, family, key);
 		if (word && !is_stamped(session)) {
 			count(cpu, COUNTER_RESTARTED);
 			count(cpu, COUNTER_RESTARTED_LOST);
@@ -270,7 +292,7 @@ static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu
 		count(cpu, COUNTER_REFUSED);
 		return NULL;
 	}
-	add_atomic(&under_way, 1);
+	one_more_under_way();
 	slot->key = *key;
 	slot->opened_ns = now;
 	session = &slot->event;
@@ -291,10 +313,7 @@ static __always_inline void emit_reply(const struct cpu_state *cpu, __u8 family,
 {
 	struct icmp_rtt_event *record;
 
-	if (config.stacks)
-		record = bpf_ringbuf_reserve(&events, EVENT_FULL_SIZE, 0);
-	else
-		record = bpf_ringbuf_reserve(&events, EVENT_BASE_SIZE, 0);
+	record = reserve();
 	if (!record)
 		return;
 	__builtin_memset(record, 0, EVENT_BASE_SIZE);

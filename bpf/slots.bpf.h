@@ -80,11 +80,52 @@ struct {
 	__type(value, __u32);
 } claims SEC(".maps");
 
-/* How many sessions lie in each of the buckets after their first, which was full. */
+/* How many sessions lie in each of the buckets after their first, which was full; 0: in all of them. */
 static __u64 beyond[BUCKETS_TRIED];
 
-/* How many sessions are under way: while there are none, no reply can end one. */
-static __u64 under_way;
+/*
+ * What tells that no session is under way: while there is none, no reply can end one. It
+ * is a count, but for a plan of tracepoints alone: there senders on several CPUs would wait
+ * for it longer than all else takes, as it passes from one to the other with every echo. So
+ * it is two flags, which are written seldom. opened: a slot was claimed since the sweep
+ * began to look. kept: the sweep is looking, or has found a slot in use. The sweep sets
+ * kept, clears opened, and looks; a claim too late for it to see sets opened again.
+ */
+static union {
+	__u64 any;
+	__u64 count;
+	struct {
+		bool opened;
+		bool kept;
+	};
+} under_way;
+
+static __always_inline bool by_flags(void)
+{
+	return config.tx_close == HOOK_RECV;
+}
+
+/*
+ * By whoever has claimed a slot. That the claim is seen before opened is read takes a
+ * locked instruction, such as the one that compares and exchanges.
+ */
+static __always_inline void one_more_under_way(void)
+{
+	if (!by_flags()) {
+		add_atomic(&under_way.count, 1);
+		return;
+	}
+	barrier();
+	if (!config.atomics || !*(volatile bool *)&under_way.opened)
+		*(volatile bool *)&under_way.opened = true;
+}
+
+static __always_inline void one_less_under_way(void)
+{
+	if (!by_flags())
+		add_atomic(&under_way.count, -1);
+}
+
 /* Spreads a key. Those of requests that follow each other do so, too. */
 static __always_inline __u32 hash_of(__u8 family, const struct echo_key *key)
 {
@@ -163,8 +204,10 @@ __noinline int try_of(__u32 hash, __u32 slot)
 
 static __always_inline void count_beyond(__u32 hash, __u32 slot, const int more)
 {
-	if (slot / BUCKET_SLOTS != first_bucket(hash))
-		add_atomic(&beyond[try_of(hash, slot) & (BUCKETS_TRIED - 1)], more);
+	if (slot / BUCKET_SLOTS == first_bucket(hash))
+		return;
+	add_atomic(&beyond[0], more);
+	add_atomic(&beyond[try_of(hash, slot) & (BUCKETS_TRIED - 1)], more);
 }
 
 /* The compiler is kept from adding before it has tested, which verifiers do not have. */
@@ -228,8 +271,23 @@ __noinline int find_beyond(__u32 hash)
 	return 0;
 }
 
-/* Of keys with one tag two can be told apart in one bucket. */
-static __always_inline struct slot *find_slot(__u8 family, const struct echo_key *key)
+/* Whether a slot is that of @key, and the word under which it is: read first, as word_of does. */
+static __always_inline bool is_slot_of(struct slot *slot, __u8 family, const struct echo_key *key,
+				       __u64 *word)
+{
+	__u64 read = *(volatile __u64 *)&slot->word;
+
+	barrier();
+	if (word)
+		*word = read;
+	return same_key(family, &slot->key, key);
+}
+
+/*
+ * Of keys with one tag two can be told apart in one bucket.
+ * @word: NULL, or takes the word under which it was found.
+ */
+static __always_inline struct slot *find_slot(__u8 family, const struct echo_key *key, __u64 *word)
 {
 	__u32 hash = hash_of(family, key);
 	__u32 number = first_bucket(hash);
@@ -239,22 +297,22 @@ static __always_inline struct slot *find_slot(__u8 family, const struct echo_key
 
 	if (found) {
 		slot = slot_at(found - 1);
-		if (slot && same_key(family, &slot->key, key))
+		if (slot && is_slot_of(slot, family, key, word))
 			return slot;
 		found = find_tagged(hash, number, (found - 1) % BUCKET_SLOTS + 1);
 	}
-	if (!found)
+	if (!found && beyond[0])
 		found = find_beyond(hash);
 	if (!found)
 		return NULL;
 	slot = slot_at(found - 1);
-	return slot && same_key(family, &slot->key, key) ? slot : NULL;
+	return slot && is_slot_of(slot, family, key, word) ? slot : NULL;
 }
 
 static __always_inline struct icmp_rtt_event *find_session(__u8 family,
-							    const struct echo_key *key)
+							    const struct echo_key *key, __u64 *word)
 {
-	return under_way ? session_in(find_slot(family, key)) : NULL;
+	return under_way.any ? session_in(find_slot(family, key, word)) : NULL;
 }
 
 /* The session that was found under @word; NULL if it has ended since. */
@@ -327,7 +385,7 @@ static __always_inline void free_slot(struct slot *slot, __u64 *place)
 	__u32 number = slot->number;
 	__u32 hash = slot->word >> 32;
 
-	add_atomic(&under_way, -1);
+	one_less_under_way();
 	*(volatile __u64 *)place = (slot->word + SLOT_USE) & SLOT_USES;
 	count_beyond(hash, number, -1);
 }

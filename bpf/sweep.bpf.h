@@ -73,6 +73,28 @@ static __always_inline void leave(struct cpu_state *cpu, struct slot *slot, __u6
 	free_slot(slot, place);
 }
 
+/* Whether a slot was in use when this sweep came by. */
+static bool in_use;
+/* How many sweeps there were; the locked addition keeps apart what comes before and after. */
+static __u64 sweeps;
+
+/* Before the first slot is looked at: see under_way. */
+static __always_inline void begin_sweep(void)
+{
+	in_use = false;
+	*(volatile bool *)&under_way.kept = true;
+	barrier();
+	*(volatile bool *)&under_way.opened = false;
+	barrier();
+	add_atomic(&sweeps, 1);
+	barrier();
+}
+
+static __always_inline bool is_last(const struct sweep *sweep)
+{
+	return sweep->first + SWEEP_SLOTS >= (config.bucket_mask + 1ULL) * BUCKET_SLOTS;
+}
+
 /*
  * Looks at one slot; whether there is a session in it that goes on. A global
  * function, which the verifier goes through once, and not for each turn of the
@@ -89,6 +111,9 @@ __noinline int sweep_slot(__u32 number, __u64 oldest_ns, __u32 last_time)
 	if (!bucket || !slot || !cpu)
 		return 0;
 	word = *(volatile __u64 *)&bucket->word[number % BUCKET_SLOTS];
+	if ((word & SLOT_PHASE) == SLOT_FREE)
+		return 0;
+	in_use = true;
 	if ((word & SLOT_PHASE) != SLOT_OPEN)
 		return 0;
 	if (!last_time && (slot->opened_ns > oldest_ns || !is_stamped(&slot->event)))
@@ -119,10 +144,15 @@ static __always_inline int sweep_slots(const struct sweep *sweep)
 	int open = 0;
 
 	started = !sweep->ending;
-	if (!under_way)
+	full_at = 0;
+	if (!under_way.any)
 		return 0;
+	if (by_flags() && !first)
+		begin_sweep();
 	for (__u32 i = 0; i < SWEEP_SLOTS; i++)
 		open += sweep_slot(first + i, oldest_ns, last_time);
+	if (by_flags() && is_last(sweep))
+		*(volatile bool *)&under_way.kept = in_use;
 	return open;
 }
 

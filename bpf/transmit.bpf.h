@@ -60,6 +60,7 @@ static __always_inline void on_send(void *ctx, struct sk_buff *skb, struct sock 
 	struct packet packet;
 	struct echo_key key;
 	struct slot *slot;
+	__u64 word = 0;
 	__u64 now;
 
 	if (!cpu)
@@ -80,7 +81,7 @@ static __always_inline void on_send(void *ctx, struct sk_buff *skb, struct sock 
 	if (packet.kind == PACKET_REQUEST)
 		session = open_transmit(cpu, family, &key, &packet, skb, sk, now, typed);
 	else if (many_answered || addresses_match(family, &key))
-		session = find_echo(family, &key);
+		session = find_echo(family, &key, &word);
 	if (!session) {
 		pass_over((__u64)skb, (__u64)sk);
 		return;
@@ -89,7 +90,7 @@ static __always_inline void on_send(void *ctx, struct sk_buff *skb, struct sock 
 	stamp(ctx, cpu, session, HOOK_SEND, probe, (__u64)skb, now);
 	slot = slot_of_session(session);
 	tag((__u64)skb, (__u64)sk, slot->number,
-	    packet.kind == PACKET_REQUEST ? slot->word : word_of(session, family, &key));
+	    packet.kind == PACKET_REQUEST ? slot->word : word);
 }
 
 /*
@@ -169,13 +170,12 @@ static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct 
 		       is_self_test(key.netns, probe) || !addresses_match(family, &key)))
 		return;
 	now = bpf_ktime_get_ns();
-	session = known ? session_at(number, word) : find_echo(family, &key);
+	session = known ? session_at(number, word) : find_echo(family, &key, &word);
 	/* One that has left is that of an earlier request with the same key. */
 	if (!session || session->ts_ns[HOOK_XMIT])
 		return;
 	if (!known)
-		tag((__u64)skb, (__u64)sk, slot_of_session(session)->number,
-		    word_of(session, family, &key));
+		tag((__u64)skb, (__u64)sk, slot_of_session(session)->number, word);
 	if (!session->side[SIDE_TRANSMIT].pid && !session->side[SIDE_TRANSMIT].comm[0])
 		note_task(session, SIDE_TRANSMIT);
 	stamp(ctx, cpu, session, HOOK_LOCAL_OUT, probe, (__u64)skb, now);
@@ -189,17 +189,17 @@ static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct 
  */
 static __always_inline struct icmp_rtt_event *
 open_at_device(struct cpu_state *cpu, struct sk_buff *skb, struct sock *sk,
-	       struct net_device *dev, __u8 family, __u32 netns, struct packet *packet,
-	       struct echo_key *key, __u64 now, const bool typed)
+	       struct net_device *dev, __u8 family, struct packet *packet, struct echo_key *key,
+	       __u64 now, const bool typed)
 {
 	struct echo_key found = *key;
-	struct icmp_rtt_event *session = find_echo(family, &found);
+	struct icmp_rtt_event *session = find_echo(family, &found, NULL);
 
 	if (packet->kind != PACKET_REQUEST) {
 		*key = found;
 		return session;
 	}
-	if (netns_of_socket(sk, typed) != netns)
+	if (!is_of_netns(dev, sk, typed))
 		return session;
 	if (session && (session->ts_ns[HOOK_SEND] || session->ts_ns[HOOK_LOCAL_OUT]))
 		return session;
@@ -218,7 +218,7 @@ static __always_inline void on_xmit_session(void *ctx, struct cpu_state *cpu, st
 {
 	struct net_device *dev = GET(typed, skb, dev);
 
-	cpu->delivered = 0;
+	nothing_delivered(cpu);
 	if (!device_wanted(dev, typed)) {
 		if (session->direction == DIRECTION_RX)
 			end_elsewhere(cpu, session, word);
@@ -285,7 +285,7 @@ static __always_inline void on_forward(struct sk_buff *skb, const bool typed)
 	struct packet packet;
 	__u8 family;
 
-	if (config.rx_open != HOOK_RECV || !tracing(DIRECTION_RX) || !under_way)
+	if (config.rx_open != HOOK_RECV || !tracing(DIRECTION_RX) || !under_way.any)
 		return;
 	cpu = this_cpu();
 	if (!cpu)
@@ -354,8 +354,7 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 		    is_self_test(key.netns, probe))
 			return;
 		now = bpf_ktime_get_ns();
-		session = open_at_device(cpu, skb, sk, dev, family, key.netns, &packet, &key,
-					 now, typed);
+		session = open_at_device(cpu, skb, sk, dev, family, &packet, &key, now, typed);
 		if (session)
 			word = word_of(session, family, &key);
 	}
