@@ -64,7 +64,7 @@ struct cpu_state {
 	__u64 refused;	 /* an skb that arrived with an echo of the other direction */
 	__u64 refused_matches; /* and its addresses are those asked for */
 	__u64 delivered; /* an skb that icmp_rcv has seen: that it frees it is no drop */
-	__u64 delivered_head; /* where the data of a reply is that has ended its echo */
+	__u64 delivered_head; /* where the data of the reply is that has last ended an echo */
 	__u64 number_of; /* see there */
 	__u32 way;	 /* see any_way */
 	__u32 unused;

@@ -89,14 +89,16 @@ static __always_inline bool is_delivered(__u32 reason)
 }
 
 /*
- * What icmp_rcv is done with: a raw socket has got its copy. Or a copy that the raw socket
- * of another ping has refused: of each reply there is one for each of them.
+ * What icmp_rcv is done with, as a raw socket has got its copy; or a copy of a reply that
+ * has ended its echo: each raw socket of another ping refuses one.
  */
 static __always_inline bool was_delivered(const struct cpu_state *cpu, struct sk_buff *skb)
 {
-	return cpu->delivered == (__u64)skb ||
-	       (cpu->delivered_head &&
-		cpu->delivered_head == (__u64)GET(TYPED_TRACEPOINT, skb, head));
+	if (cpu->delivered == (__u64)skb)
+		return true;
+	return cpu->delivered_head &&
+	       cpu->delivered_head == (__u64)GET(TYPED_TRACEPOINT, skb, head) &&
+	       BPF_CORE_READ_BITFIELD_PROBED(skb, cloned);
 }
 
 /*

@@ -126,7 +126,7 @@ static __always_inline void any_local(struct echo_key *key)
 		key->local_rest[i] = 0;
 }
 
-/* A session by exact key or by that of a request to many, which becomes @key. @word: see find_slot. */
+/* A session by exact key or by that of a request to many, which becomes @key. @word: see is_slot_of. */
 static __always_inline struct icmp_rtt_event *find_echo(__u8 family, struct echo_key *key,
 							__u64 *word)
 {

@@ -176,13 +176,13 @@ static __always_inline void on_last_recv(void *ctx, struct cpu_state *cpu, struc
 	if (!session)
 		return;
 	cpu->delivered = (__u64)skb;
-	cpu->delivered_head = (__u64)GET(TYPED_TRACEPOINT, skb, head);
 	if (!device_wanted(dev, TYPED_TRACEPOINT)) {
 		/* The one above it may be. */
 		if (!unseen)
 			end_elsewhere(cpu, session, word);
 		return;
 	}
+	cpu->delivered_head = (__u64)GET(TYPED_TRACEPOINT, skb, head);
 	note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
 	note_task(session, SIDE_RECEIVE);
 	stamp(ctx, cpu, session, HOOK_RECV, probe, (__u64)skb, now);

@@ -32,7 +32,9 @@ static __u64 full_at;
  */
 static __always_inline struct icmp_rtt_event *reserve(void)
 {
+	const __u64 taken = BPF_RINGBUF_HDR_SZ + (config.stacks ? EVENT_FULL_SIZE : EVENT_BASE_SIZE);
 	struct icmp_rtt_event *record;
+	__u64 at;
 
 	if (full_at && bpf_ringbuf_query(&events, BPF_RB_CONS_POS) + 1 == full_at)
 		return NULL;
@@ -40,9 +42,12 @@ static __always_inline struct icmp_rtt_event *reserve(void)
 		record = bpf_ringbuf_reserve(&events, EVENT_FULL_SIZE, 0);
 	else
 		record = bpf_ringbuf_reserve(&events, EVENT_BASE_SIZE, 0);
-	/* Else it was refused for another reason, and the reader may have nothing to read. */
-	if (!record && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > EVENTS_BYTES / 2)
-		full_at = bpf_ringbuf_query(&events, BPF_RB_CONS_POS) + 1;
+	if (!record) {
+		/* It may have gone on meanwhile, or the buffer was refused for another reason. */
+		at = bpf_ringbuf_query(&events, BPF_RB_CONS_POS);
+		if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) + taken >= EVENTS_BYTES)
+			full_at = at + 1;
+	}
 	return record;
 }
 
@@ -274,7 +279,7 @@ static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu
 {
 	struct icmp_rtt_event *session;
 	struct slot *slot;
-	__u64 word;
+	__u64 word = 0;
 
 	count(cpu, COUNTER_REQUESTS);
 	session = find_session(family, key, &word);

@@ -80,20 +80,19 @@ struct {
 	__type(value, __u32);
 } claims SEC(".maps");
 
-/* How many sessions lie in each of the buckets after their first, which was full; 0: in all of them. */
+/* How many sessions lie in the nth bucket after their first, which was full; [0]: in any of them. */
 static __u64 beyond[BUCKETS_TRIED];
 
 /*
  * What tells that no session is under way: while there is none, no reply can end one. It
- * is a count, but for a plan of tracepoints alone: there senders on several CPUs would wait
- * for it longer than all else takes, as it passes from one to the other with every echo. So
- * it is two flags, which are written seldom. opened: a slot was claimed since the sweep
+ * is a count, but where no hook follows the arrival: there senders on several CPUs would
+ * wait for it longer than all else takes, as it passes from one to the other with every echo.
+ * So it is two flags, which are written seldom. opened: a slot was claimed since the sweep
  * began to look. kept: the sweep is looking, or has found a slot in use. The sweep sets
  * kept, clears opened, and looks; a claim too late for it to see sets opened again.
  */
 static union {
 	__u64 any;
-	__u64 count;
 	struct {
 		bool opened;
 		bool kept;
@@ -106,13 +105,14 @@ static __always_inline bool by_flags(void)
 }
 
 /*
- * By whoever has claimed a slot. That the claim is seen before opened is read takes a
- * locked instruction, such as the one that compares and exchanges.
+ * By whoever has claimed a slot. To read opened after the claim is seen takes a locked
+ * instruction in between, as comparing and exchanging is one. Where there is none opened is
+ * written each time: what is written is seen in order.
  */
 static __always_inline void one_more_under_way(void)
 {
 	if (!by_flags()) {
-		add_atomic(&under_way.count, 1);
+		add_atomic(&under_way.any, 1);
 		return;
 	}
 	barrier();
@@ -123,7 +123,7 @@ static __always_inline void one_more_under_way(void)
 static __always_inline void one_less_under_way(void)
 {
 	if (!by_flags())
-		add_atomic(&under_way.count, -1);
+		add_atomic(&under_way.any, -1);
 }
 
 /* Spreads a key. Those of requests that follow each other do so, too. */
@@ -271,21 +271,26 @@ __noinline int find_beyond(__u32 hash)
 	return 0;
 }
 
-/* Whether a slot is that of @key, and the word under which it is: read first, as word_of does. */
+/*
+ * Whether a slot is that of @key. @word: NULL, or takes the word under which it is; 0: it has
+ * ended since. Read before the key is, so that it cannot be that of a later one.
+ */
 static __always_inline bool is_slot_of(struct slot *slot, __u8 family, const struct echo_key *key,
 				       __u64 *word)
 {
 	__u64 read = *(volatile __u64 *)&slot->word;
 
 	barrier();
+	if (!same_key(family, &slot->key, key))
+		return false;
 	if (word)
 		*word = read;
-	return same_key(family, &slot->key, key);
+	return true;
 }
 
 /*
  * Of keys with one tag two can be told apart in one bucket.
- * @word: NULL, or takes the word under which it was found.
+ * @word: see is_slot_of.
  */
 static __always_inline struct slot *find_slot(__u8 family, const struct echo_key *key, __u64 *word)
 {
@@ -325,18 +330,14 @@ static __always_inline struct icmp_rtt_event *session_alive_at(__u32 number, __u
 	return session_in(slot_at(number));
 }
 
-/*
- * The word under which the session found is that of @key; 0: it has ended since.
- * Read before the key is, so that it cannot be that of a later one.
- */
+/* The word under which the session found is that of @key; 0: it has ended since. */
 static __always_inline __u64 word_of(struct icmp_rtt_event *session, __u8 family,
 				     const struct echo_key *key)
 {
-	struct slot *slot = slot_of_session(session);
-	__u64 word = *(volatile __u64 *)&slot->word;
+	__u64 word = 0;
 
-	barrier();
-	return same_key(family, &slot->key, key) ? word : 0;
+	is_slot_of(slot_of_session(session), family, key, &word);
+	return word;
 }
 
 /* Of two that want a free slot, one gets it. */

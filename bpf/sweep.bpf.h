@@ -75,19 +75,28 @@ static __always_inline void leave(struct cpu_state *cpu, struct slot *slot, __u6
 
 /* Whether a slot was in use when this sweep came by. */
 static bool in_use;
-/* How many sweeps there were; the locked addition keeps apart what comes before and after. */
-static __u64 sweeps;
+/* Added to by a locked instruction, which keeps apart what comes before and after. */
+static __u64 fence;
 
 /* Before the first slot is looked at: see under_way. */
 static __always_inline void begin_sweep(void)
 {
+	if (!by_flags())
+		return;
 	in_use = false;
 	*(volatile bool *)&under_way.kept = true;
 	barrier();
 	*(volatile bool *)&under_way.opened = false;
 	barrier();
-	add_atomic(&sweeps, 1);
+	add_atomic(&fence, 1);
 	barrier();
+}
+
+/* After the last one. */
+static __always_inline void end_sweep(void)
+{
+	if (by_flags())
+		*(volatile bool *)&under_way.kept = in_use;
 }
 
 static __always_inline bool is_last(const struct sweep *sweep)
@@ -147,12 +156,12 @@ static __always_inline int sweep_slots(const struct sweep *sweep)
 	full_at = 0;
 	if (!under_way.any)
 		return 0;
-	if (by_flags() && !first)
+	if (!first)
 		begin_sweep();
 	for (__u32 i = 0; i < SWEEP_SLOTS; i++)
 		open += sweep_slot(first + i, oldest_ns, last_time);
-	if (by_flags() && is_last(sweep))
-		*(volatile bool *)&under_way.kept = in_use;
+	if (is_last(sweep))
+		end_sweep();
 	return open;
 }
 

@@ -44,6 +44,10 @@ enum {
 };
 
 enum {
+	BPF_RINGBUF_HDR_SZ = 8,
+};
+
+enum {
 	BPF_RB_AVAIL_DATA = 0,
 	BPF_RB_CONS_POS = 2,
 	BPF_RB_PROD_POS = 3,

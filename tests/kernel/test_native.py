@@ -56,6 +56,15 @@ def test_flood_is_counted_to_the_last_echo(veth):
     assert_identities(run)
 
 
+@pytest.mark.parametrize("sessions", ["8", "4096"])
+def test_echoes_with_sweeps_in_between(veth, sessions):
+    """Whether anything is under way is only told from time to time; no echo is missed for it."""
+    ping = ("ping", "-U", "-c", "5", "-i", "0.25", PEER)
+    run = trace(*TRACEPOINTS, "--src-ip", LOCAL, "--max-sessions", sessions, "--", *ping)
+    assert [echo["outcome"] for echo in run.echoes] == ["complete"] * 5
+    assert_identities(run)
+
+
 def test_requests_to_us_are_counted_where_ours_are_traced(veth):
     """Without icmp_rcv the device's own hook is where they are seen last."""
     ping = ("ip", "netns", "exec", "irtpeer", "ping", "-q", "-c", "5", "-i", "0.01", LOCAL)
