@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """How much of a flood's rate is left under the tracer, on this host's own kernel.
 
-Runs without and with the tracer alternate, and their medians are compared. The
-tracer is started anew for each, with whatever back end this kernel allows. Where that is
-tracepoints alone, runs under empty programs on the same ones tell what nobody can be
-cheaper than.
+One sender, and more than there are processors. Runs without and with the tracer take
+turns, and their medians are compared. The tracer is started anew for each, with whatever
+back end this kernel allows. Where that is tracepoints alone, runs under empty programs on
+the same ones tell what nobody can be cheaper than.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from network import LOCAL, PEER, Veth
 
 __all__ = ("measure",)
 
-_ECHOES = 100_000
+_ECHOES = 200_000  # of all senders together
+_SENDERS = (1, 4)
 _TURNS = 9
 _TRACER = [sys.executable, "-m", "icmp_rtt", "--format", "json", "--disable-kernel-stacks"]
 _TRACER += ["--src-ip", LOCAL, "--dst-ip", PEER]
@@ -33,9 +34,10 @@ _ISOLATE = 'mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && exec "$@"'
 
 
 def measure() -> dict[str, Any]:
-    """The back end, echoes a second "without" and "with" the tracer, and their ratio.
+    """The back end, and of each flood its senders and echoes a second by what watches it.
 
-    With tracepoints alone the rate at the "floor", too.
+    That is nothing ("without"), the tracer ("with") and, with tracepoints alone, empty
+    programs ("floor"): medians, their ratios to the first, and every turn.
     """
     command = ["unshare", "--net", "--mount", "--", "sh", "-c", _ISOLATE, "sh"]
     if os.geteuid() != 0:
@@ -46,35 +48,48 @@ def measure() -> dict[str, Any]:
 
 
 def main() -> None:
-    rates: dict[str, list[float]] = {"without": [], "with": []}
     with Veth():
         start = subprocess.check_output([*_TRACER, "--", "true"]).splitlines()[0]
         backend = json.loads(start)["backend"]
-        if backend == "tracepoint":
-            rates["floor"] = []
-        _flood([])
-        for _ in range(_TURNS):
-            rates["without"].append(_flood([]))
-            rates["with"].append(_flood([*_TRACER, "--"]))
-            if "floor" in rates:
-                with Floor("floor_tracepoints"):
-                    rates["floor"].append(_flood([]))
+        floods = [_measure(senders, backend == "tracepoint") for senders in _SENDERS]
+    print(json.dumps({"backend": backend, "floods": floods}))
+
+
+def _measure(senders: int, floor: bool) -> dict[str, Any]:
+    rates: dict[str, list[float]] = {"without": [], "with": []}
+    if floor:
+        rates["floor"] = []
+    _flood([], senders)
+    for _ in range(_TURNS):
+        for watcher, turns in rates.items():
+            turns.append(_watched(watcher, senders))
     medians = {name: statistics.median(turns) for name, turns in rates.items()}
-    ratio = medians["with"] / medians["without"]
-    print(json.dumps({"backend": backend, **medians, "ratio": ratio, "turns": rates}))
+    ratios = {name: median / medians["without"] for name, median in medians.items()}
+    return {"senders": senders, "medians": medians, "ratios": ratios, "turns": rates}
 
 
-def _flood(tracer: list[str]) -> float:
-    """Echoes a second, as ping has it, which may be a tracer's command."""
+def _watched(watcher: str, senders: int) -> float:
+    if watcher == "floor":
+        with Floor("floor_tracepoints"):
+            return _flood([], senders)
+    return _flood([*_TRACER, "--"] if watcher == "with" else [], senders)
+
+
+def _flood(tracer: list[str], senders: int) -> float:
+    """Echoes a second, as those pings have it that took longest; a tracer's command or not."""
+    each = _ECHOES // senders
     with tempfile.TemporaryFile("w+") as said:
-        ping = ["sh", "-c", f"exec ping -q -f -c {_ECHOES} {PEER} >/proc/self/fd/{said.fileno()}"]
+        ping = f"ping -q -f -c {each} {PEER} >>/proc/self/fd/{said.fileno()} &"
         subprocess.run(
-            [*tracer, *ping], check=True, stdout=subprocess.DEVNULL, pass_fds=[said.fileno()]
+            [*tracer, "sh", "-c", f"{ping * senders} wait"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[said.fileno()],
         )
         said.seek(0)
-        found = re.search(r"(\d+) received.*time (\d+)ms", said.read())
-    assert found and int(found[1]) == _ECHOES, found
-    return _ECHOES * 1000 / int(found[2])
+        found = re.findall(r"(\d+) received.*time (\d+)ms", said.read())
+    assert [int(received) for received, _ in found] == [each] * senders, found
+    return _ECHOES * 1000 / max(int(taken_ms) for _, taken_ms in found)
 
 
 if __name__ == "__main__":

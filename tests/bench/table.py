@@ -58,19 +58,22 @@ def python(rates: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def flood(rates: dict[str, Any]) -> str:
-    """The flood, with and without the tracer, and with empty programs in its place."""
-    ratio = rates["ratio"]
+def flood(found: dict[str, Any]) -> str:
+    """The floods, with and without the tracer, and with empty programs in its place."""
     lines = [
         "",
-        f"Flood on this host's kernel, back end {rates['backend']}: echoes a second, medians",
-        _row("without the tracer", [f"{rates['without']:,.0f}", ""]),
-        _row("with it", [f"{rates['with']:,.0f}", ""]),
-        _row("ratio", [f"{ratio:.3f}", _verdict(ratio >= 0.9, "0.9 or more")]),
+        f"Flood on this host's kernel, back end {found['backend']}: echoes a second, medians",
     ]
-    if "floor" in rates:
-        floor = rates["floor"] / rates["without"]
-        lines.append(_row("ratio of empty programs", [f"{floor:.3f}", ""]))
+    for one in found["floods"]:
+        medians, ratios = one["medians"], one["ratios"]
+        lines.append(
+            _row(f"ping -f, senders: {one['senders']}", [f"{medians['without']:,.0f}", ""])
+        )
+        lines.append(_row("  with the tracer", [f"{medians['with']:,.0f}", ""]))
+        verdict = _verdict(ratios["with"] >= 0.9, "0.9 or more")
+        lines.append(_row("  ratio", [f"{ratios['with']:.3f}", verdict]))
+        if "floor" in ratios:
+            lines.append(_row("  ratio of empty programs", [f"{ratios['floor']:.3f}", ""]))
     return "\n".join(lines)
 
 
