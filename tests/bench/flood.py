@@ -88,8 +88,10 @@ def _flood(tracer: list[str], senders: int) -> float:
         )
         said.seek(0)
         found = re.findall(r"(\d+) received.*time (\d+)ms", said.read())
-    assert [int(received) for received, _ in found] == [each] * senders, found
-    return _ECHOES * 1000 / max(int(taken_ms) for _, taken_ms in found)
+    # Among several senders one or two a flood find their socket's buffer full.
+    received = sum(int(received) for received, _ in found)
+    assert len(found) == senders and received >= _ECHOES * 0.999, found
+    return received * 1000 / max(int(taken_ms) for _, taken_ms in found)
 
 
 if __name__ == "__main__":
