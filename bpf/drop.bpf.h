@@ -19,6 +19,13 @@ static __always_inline __u8 last_hook(const struct icmp_rtt_event *session, int 
 					       HOOK_COUNT;
 }
 
+/* By a load where there is one: a reply that four pings see is asked three times. */
+static __always_inline bool is_cloned(struct sk_buff *skb)
+{
+	return TYPED_TRACEPOINT ? BPF_CORE_READ_BITFIELD(skb, cloned) :
+				  BPF_CORE_READ_BITFIELD_PROBED(skb, cloned);
+}
+
 /* Whether the packet is known to be for another host: we are not who would have answered. */
 static __always_inline bool passes_through(struct sk_buff *skb, __u8 family,
 					   const struct echo_key *key)
@@ -44,13 +51,13 @@ static __always_inline struct icmp_rtt_event *open_dropped(struct cpu_state *cpu
 	    (config.netns && config.netns != key->netns))
 		return NULL;
 	/* Of what was put together, a raw socket may have refused its copy. */
-	if (!arrival && !BPF_CORE_READ_BITFIELD_PROBED(skb, cloned))
+	if (!arrival && !is_cloned(skb))
 		arrival = bpf_map_lookup_elem(&fragments, key);
 	if (!arrival || !arrival->recv_ns || !same_echo(&arrival->key, key))
 		return NULL;
 	if (passes_through(skb, family, key))
 		return NULL;
-	session = open_session(cpu, family, key, bpf_ktime_get_ns());
+	session = open_session(cpu, family, key, bpf_ktime_get_ns(), false);
 	if (!session)
 		return NULL;
 	adopt(session, arrival, !arrival->stray);
@@ -64,7 +71,7 @@ static __always_inline bool is_observers_copy(const struct icmp_rtt_event *sessi
 					      struct sk_buff *skb, const struct sock *sk)
 {
 	return session->ts_ns[HOOK_XMIT] && session->skb[HOOK_XMIT] != (__u64)skb && !sk &&
-	       BPF_CORE_READ_BITFIELD_PROBED(skb, cloned);
+	       is_cloned(skb);
 }
 
 /* What was overheard is not how the echo's packet came in. */
@@ -98,7 +105,7 @@ static __always_inline bool was_delivered(const struct cpu_state *cpu, struct sk
 		return true;
 	return cpu->delivered_head &&
 	       cpu->delivered_head == (__u64)GET(TYPED_TRACEPOINT, skb, head) &&
-	       BPF_CORE_READ_BITFIELD_PROBED(skb, cloned);
+	       is_cloned(skb);
 }
 
 /*

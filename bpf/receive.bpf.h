@@ -46,7 +46,7 @@ static __always_inline struct icmp_rtt_event *open_receive(struct cpu_state *cpu
 		many_answered = true;
 		any_local(key);
 	}
-	session = open_session(cpu, family, key, now);
+	session = open_session(cpu, family, key, now, false);
 	if (session && many) {
 		session->local[0] = exact.local;
 		for (int i = 0; i < 3; i++)

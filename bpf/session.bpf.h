@@ -107,6 +107,20 @@ static __always_inline __u64 wakeup(const struct cpu_state *cpu)
 	return BPF_RB_FORCE_WAKEUP;
 }
 
+#define LINE 64 /* bytes, of a cache */
+
+/*
+ * Reads from each line of a record that is about to be written. The reader's CPU had them
+ * last: fetched by loads they come all at once, by the stores one after the other, for
+ * which the next locked instruction waits.
+ */
+static __always_inline void fetch(const struct icmp_rtt_event *record)
+{
+#pragma unroll
+	for (__u32 at = 0; at < EVENT_BASE_SIZE; at += LINE)
+		*(volatile __u64 *)((void *)record + at);
+}
+
 /*
  * Hands the session to the reader and ends it; one caller of two wins. Returns
  * false where there is no room for the record: then the session is ended all
@@ -127,6 +141,8 @@ static __always_inline bool emit(struct cpu_state *cpu, struct slot *slot, __u64
 		}
 		return false;
 	}
+	if (by_flags()) /* instructions are what counts elsewhere */
+		fetch(record);
 	place = take(slot, word);
 	if (!place) {
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
@@ -272,17 +288,19 @@ __noinline int restart_slot(__u32 number, __u64 word)
 /*
  * A new session; one that was under way under the same key ends first. Of two requests
  * of one key at the same moment the first alone is followed: there is nothing to tell of
- * the other that would tell them apart.
+ * the other that would tell them apart. @looked: the caller has just found none of that key.
  */
 static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu, __u8 family,
-							    struct echo_key *key, __u64 now)
+							    struct echo_key *key, __u64 now,
+							    const bool looked)
 {
-	struct icmp_rtt_event *session;
+	struct icmp_rtt_event *session = NULL;
 	struct slot *slot;
 	__u64 word = 0;
 
 	count(cpu, COUNTER_REQUESTS);
-	session = find_session(family, key, &word);
+	if (!looked)
+		session = find_session(family, key, &word);
 	if (session) {
 		if (word && !is_stamped(session)) {
 			count(cpu, COUNTER_RESTARTED);

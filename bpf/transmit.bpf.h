@@ -12,14 +12,14 @@
 /*
  * A request that a socket sends: opens its session. A broadcast or multicast address
  * is answered by others than it asked. That a socket may broadcast says little: some
- * libraries let all of theirs.
+ * libraries let all of theirs. @looked: see open_session.
  */
 static __always_inline struct icmp_rtt_event *open_transmit(struct cpu_state *cpu, __u8 family,
 							     struct echo_key *key,
 							     const struct packet *packet,
 							     struct sk_buff *skb,
 							     struct sock *sk, __u64 now,
-							     const bool typed)
+							     const bool looked, const bool typed)
 {
 	struct icmp_rtt_event *session;
 	struct echo_key exact;
@@ -35,7 +35,7 @@ static __always_inline struct icmp_rtt_event *open_transmit(struct cpu_state *cp
 		many_asked = true;
 		any_remote(key);
 	}
-	session = open_session(cpu, family, key, now);
+	session = open_session(cpu, family, key, now, looked);
 	if (!session)
 		return NULL;
 	session->sum = sum_without_type(packet);
@@ -79,7 +79,7 @@ static __always_inline void on_send(void *ctx, struct sk_buff *skb, struct sock 
 		return;
 	now = bpf_ktime_get_ns();
 	if (packet.kind == PACKET_REQUEST)
-		session = open_transmit(cpu, family, &key, &packet, skb, sk, now, typed);
+		session = open_transmit(cpu, family, &key, &packet, skb, sk, now, false, typed);
 	else if (many_answered || addresses_match(family, &key))
 		session = find_echo(family, &key, &word);
 	if (!session) {
@@ -190,15 +190,13 @@ static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct 
 static __always_inline struct icmp_rtt_event *
 open_at_device(struct cpu_state *cpu, struct sk_buff *skb, struct sock *sk,
 	       struct net_device *dev, __u8 family, struct packet *packet, struct echo_key *key,
-	       __u64 now, const bool typed)
+	       __u64 now, __u64 *word, const bool typed)
 {
 	struct echo_key found = *key;
-	struct icmp_rtt_event *session = find_echo(family, &found, NULL);
+	struct icmp_rtt_event *session = find_echo(family, &found, word);
 
-	if (packet->kind != PACKET_REQUEST) {
-		*key = found;
+	if (packet->kind != PACKET_REQUEST)
 		return session;
-	}
 	if (!is_of_netns(dev, sk, typed))
 		return session;
 	if (session && (session->ts_ns[HOOK_SEND] || session->ts_ns[HOOK_LOCAL_OUT]))
@@ -206,9 +204,11 @@ open_at_device(struct cpu_state *cpu, struct sk_buff *skb, struct sock *sk,
 	if (session && session->skb[HOOK_XMIT] == (__u64)skb &&
 	    session->side[SIDE_TRANSMIT].ifindex != (__u32)GET(typed, dev, ifindex))
 		return session;
-	session = open_transmit(cpu, family, key, packet, skb, sk, now, typed);
-	if (session)
+	session = open_transmit(cpu, family, key, packet, skb, sk, now, !session, typed);
+	if (session) {
+		*word = slot_of_session(session)->word;
 		note_task(session, SIDE_TRANSMIT);
+	}
 	return session;
 }
 
@@ -354,9 +354,8 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 		    is_self_test(key.netns, probe))
 			return;
 		now = bpf_ktime_get_ns();
-		session = open_at_device(cpu, skb, sk, dev, family, &packet, &key, now, typed);
-		if (session)
-			word = word_of(session, family, &key);
+		session = open_at_device(cpu, skb, sk, dev, family, &packet, &key, now, &word,
+					 typed);
 	}
 	if (session)
 		on_xmit_session(ctx, cpu, skb, session, word, probe, now, typed);
