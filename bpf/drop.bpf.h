@@ -19,11 +19,9 @@ static __always_inline __u8 last_hook(const struct icmp_rtt_event *session, int 
 					       HOOK_COUNT;
 }
 
-/* By a load where there is one: a reply that four pings see is asked three times. */
 static __always_inline bool is_cloned(struct sk_buff *skb)
 {
-	return TYPED_TRACEPOINT ? BPF_CORE_READ_BITFIELD(skb, cloned) :
-				  BPF_CORE_READ_BITFIELD_PROBED(skb, cloned);
+	return GET_BITFIELD(TYPED_TRACEPOINT, skb, cloned);
 }
 
 /* Whether the packet is known to be for another host: we are not who would have answered. */

@@ -55,6 +55,9 @@
  */
 #define GET(typed, pointer, member) \
 	((typed) ? (pointer)->member : BPF_CORE_READ(pointer, member))
+#define GET_BITFIELD(typed, pointer, member)                      \
+	((typed) ? BPF_CORE_READ_BITFIELD(pointer, member) :      \
+		   BPF_CORE_READ_BITFIELD_PROBED(pointer, member))
 
 enum packet_kind {
 	PACKET_FOREIGN, /* not ICMP */

@@ -15,8 +15,7 @@
 
 static __always_inline __u8 pkt_type_of(struct sk_buff *skb, const bool typed)
 {
-	return typed ? BPF_CORE_READ_BITFIELD(skb, pkt_type) :
-		       BPF_CORE_READ_BITFIELD_PROBED(skb, pkt_type);
+	return GET_BITFIELD(typed, skb, pkt_type);
 }
 
 /*

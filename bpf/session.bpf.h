@@ -112,7 +112,8 @@ static __always_inline __u64 wakeup(const struct cpu_state *cpu)
 /*
  * Reads from each line of a record that is about to be written. The reader's CPU had them
  * last: fetched by loads they come all at once, by the stores one after the other, for
- * which the next locked instruction waits.
+ * which the next locked instruction waits. With tracepoints alone, where that was sampled;
+ * where functions are probed the instructions of an echo are counted instead.
  */
 static __always_inline void fetch(const struct icmp_rtt_event *record)
 {
@@ -141,7 +142,7 @@ static __always_inline bool emit(struct cpu_state *cpu, struct slot *slot, __u64
 		}
 		return false;
 	}
-	if (by_flags()) /* instructions are what counts elsewhere */
+	if (config.tx_close == HOOK_RECV)
 		fetch(record);
 	place = take(slot, word);
 	if (!place) {
