@@ -111,16 +111,19 @@ def _run(words: list[str], signals: Signals, make_tracer: MakeTracer | None) -> 
 
 @contextlib.contextmanager
 def _traced(options: Options, warn: Warn) -> Iterator[Tracer]:
-    """An attached tracer; the rest of the program is imported while the kernel is read."""
+    """An attached tracer; what can be is imported while the kernel is read, or verifies."""
     from icmp_rtt.opening import opening
+
+    def import_rest() -> None:
+        from icmp_rtt.run import import_for
+
+        import_for(options)
 
     with contextlib.ExitStack() as attached:
         with opening(options) as opened:
-            from icmp_rtt.run import import_for
             from icmp_rtt.tracer import Tracer
 
-            import_for(options)
-            tracer = attached.enter_context(Tracer(opened, options, warn))
+            tracer = attached.enter_context(Tracer(opened, options, warn, import_rest))
         yield tracer
 
 

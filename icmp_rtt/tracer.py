@@ -6,31 +6,31 @@ Knows when a session is given up, and nothing of what a record means to a user.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
+import threading
 import time
 from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from icmp_rtt import netns, stages
-from icmp_rtt.decode import Decoder
 from icmp_rtt.errors import LibbpfError
-from icmp_rtt.kernel.ringbuf import RingBuffer
 from icmp_rtt.loader import words
-from icmp_rtt.model import PlannedProbe, Start
 from icmp_rtt.privileges import give_up_privileges
 from icmp_rtt.refusal import refused_everything
 from icmp_rtt.survey import survey
-from icmp_rtt.unanswered import Unanswered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from icmp_rtt.decode import Decoder
     from icmp_rtt.kernel.bpfobject import Link, Object
     from icmp_rtt.kernel.facts import KernelFacts
     from icmp_rtt.loader import Loader
+    from icmp_rtt.model import Start
     from icmp_rtt.opening import Opened
     from icmp_rtt.options import Network, Options
     from icmp_rtt.plan import Plan
@@ -49,6 +49,8 @@ class Tracer:
     Args:
         opened: taken no further than to the end of entering.
         warn: takes what the user should know though the run goes on.
+        import_rest: imports the rest of the program. Called by a thread while the kernel
+            verifies, which leaves Python's lock alone.
 
     Attributes:
         start: what the run is made of.
@@ -62,10 +64,17 @@ class Tracer:
     start: Start
     decoder: Decoder
 
-    def __init__(self, opened: Opened, options: Options, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        options: Options,
+        warn: Callable[[str], None],
+        import_rest: Callable[[], None],
+    ) -> None:
         self._opened = opened
         self._options = options
         self._warn = warn
+        self._import_rest = import_rest
         self.symbols = opened.symbols
         self._links: dict[str, Link] = {}
         self._object: Object | None = None
@@ -179,7 +188,13 @@ class Tracer:
         loader, kernel = opened.read()
         self._loader = loader
         self._where = self._namespace()
-        self._survey = survey(options, loader, kernel, self._config(loader), opened.loopback)
+        with self._importing():
+            config = self._config(loader)
+            self._survey = survey(options, loader, kernel, config, opened.loopback)
+        from icmp_rtt.decode import Decoder
+        from icmp_rtt.kernel.ringbuf import RingBuffer
+        from icmp_rtt.unanswered import Unanswered
+
         self._object, self._links = self._survey.object, self._survey.links
         plan = self._survey.plan
         self._ring = RingBuffer(loader.lib, self._loaded.maps["events"].fd)
@@ -187,6 +202,27 @@ class Tracer:
         self.decoder = Decoder(loader.btf, stages.NAMES, plan.labels, options.stacks)
         self._unanswered = Unanswered(loader.btf)
         self.start = self._describe(plan)
+
+    @contextlib.contextmanager
+    def _importing(self) -> Iterator[None]:
+        """What comes after the block is imported while that goes on, if it can be."""
+
+        def import_all() -> None:
+            with contextlib.suppress(Exception):  # raised again where it is needed
+                import icmp_rtt.decode
+                import icmp_rtt.kernel.ringbuf
+                import icmp_rtt.unanswered  # noqa: F401
+
+                self._import_rest()
+
+        thread = threading.Thread(target=import_all, name="icmp-rtt imports")
+        with contextlib.suppress(RuntimeError):  # no more threads to be had
+            thread.start()
+        try:
+            yield
+        finally:
+            if thread.ident is not None:
+                thread.join()
 
     def _namespace(self) -> tuple[int, int]:
         """Inode of the only namespace looked at and index of the only device; 0: any."""
@@ -220,6 +256,8 @@ class Tracer:
         }
 
     def _describe(self, plan: Plan) -> Start:
+        from icmp_rtt.model import PlannedProbe, Start
+
         options = self._options
         probes = []
         for (family, hook), chosen in plan.probes.items():
