@@ -19,7 +19,8 @@
 #define SLOT_OPEN 2ULL
 #define SLOT_TAKEN 3ULL /* by whoever ends the session */
 #define SLOT_PHASE 3ULL
-#define SLOT_USE 4ULL
+#define SLOT_USED 4ULL /* one that never was has the word zero */
+#define SLOT_USE 8ULL
 #define SLOT_USES 0xFFFFFFFCULL
 #define SLOT_TAG 0xFFFFFFFF00000000ULL
 
@@ -239,13 +240,21 @@ static __always_inline bool is_open(__u64 word, __u32 hash)
 __noinline int find_tagged(__u32 hash, __u32 number, __u32 way)
 {
 	struct bucket *bucket = bucket_at(number);
+	/* The first free one is claimed: behind one that was never used there is none. */
+	const __u64 last = config.atomics ? 0 : ~0ULL;
+	__u64 word;
+	__u32 i = 0;
 
 	if (!bucket)
 		return 0;
-	for (__u32 i = 0; i < BUCKET_SLOTS; i++)
-		if (i >= way && is_open(bucket->word[i], hash))
-			return number * BUCKET_SLOTS + i + 1;
-	return 0;
+	for (; i < BUCKET_SLOTS; i++) {
+		word = *(volatile __u64 *)&bucket->word[i];
+		if (word == last)
+			return 0;
+		if (i >= way && is_open(word, hash))
+			break;
+	}
+	return i < BUCKET_SLOTS ? number * BUCKET_SLOTS + i + 1 : 0;
 }
 
 /* Whether the first slot of the bucket has that tag, as that of an echo alone under way has. */
@@ -387,36 +396,50 @@ static __always_inline void free_slot(struct slot *slot, __u64 *place)
 	__u32 hash = slot->word >> 32;
 
 	one_less_under_way();
-	*(volatile __u64 *)place = (slot->word + SLOT_USE) & SLOT_USES;
+	*(volatile __u64 *)place = ((slot->word + SLOT_USE) & SLOT_USES) | SLOT_USED;
 	count_beyond(hash, number, -1);
 }
 
 /*
+ * The same number, of which the verifier knows nothing any more: what follows a search is
+ * gone through once, and not for each place where it may have ended.
+ */
+static __always_inline __u32 any_number(__u32 number, __u32 any)
+{
+	asm volatile("%0 += %1; %0 -= %1" : "+w"(number) : "w"(any));
+	return number;
+}
+
+/*
  * One more than the number of a slot of bucket @number that is ours now; 0: it
- * is full. A global function, as find_tagged is.
+ * is full, or another came first. A global function, as find_tagged is.
  */
 __noinline int claim_tagged(__u32 hash, __u32 number)
 {
 	struct bucket *bucket = bucket_at(number);
 	struct slot *slot;
-	__u64 word, mine;
+	__u64 *place;
+	__u64 word;
+	__u32 way = 0;
 
 	if (!bucket)
 		return 0;
-	number *= BUCKET_SLOTS;
-	for (__u32 i = 0; i < BUCKET_SLOTS; i++) {
-		word = *(volatile __u64 *)&bucket->word[i];
-		if ((word & SLOT_PHASE) != SLOT_FREE)
-			continue;
-		mine = (__u64)hash << 32 | (word & SLOT_USES);
-		slot = slot_at(number + i);
-		if (!slot || !claim(&bucket->word[i], number + i, word, mine | SLOT_CLAIMED))
-			continue;
-		*(volatile __u64 *)&slot->word = 0; /* until its key is there: see word_of */
-		slot->number = number + i;
-		return number + i + 1;
-	}
-	return 0;
+	while (way < BUCKET_SLOTS &&
+	       (*(volatile __u64 *)&bucket->word[way] & SLOT_PHASE) != SLOT_FREE)
+		way++;
+	if (way == BUCKET_SLOTS)
+		return 0;
+	way = any_number(way, hash) & (BUCKET_SLOTS - 1);
+	number = number * BUCKET_SLOTS + way;
+	place = &bucket->word[way];
+	word = *(volatile __u64 *)place & SLOT_USES;
+	slot = slot_at(number);
+	if (!slot || !claim(place, number, word | SLOT_FREE,
+			    (__u64)hash << 32 | word | SLOT_CLAIMED))
+		return 0;
+	*(volatile __u64 *)&slot->word = 0; /* until its key is there: see word_of */
+	slot->number = number;
+	return number + 1;
 }
 
 /* The same in the buckets after the first. */
@@ -438,6 +461,8 @@ static __always_inline struct slot *claim_slot(__u8 family, const struct echo_ke
 	__u32 hash = hash_of(family, key);
 	__u32 claimed = claim_tagged(hash, first_bucket(hash));
 
+	if (!claimed) /* another may have come first: that is no reason to go further */
+		claimed = claim_tagged(hash, first_bucket(hash));
 	if (!claimed)
 		claimed = claim_beyond(hash);
 	return claimed ? slot_at(claimed - 1) : NULL;

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""When a tracer gives sessions up: by its clock, and without a kernel."""
+"""When a tracer gives sessions up, and what is imported meanwhile: without a kernel."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
 
 from icmp_rtt import tracer
+from icmp_rtt.errors import RequirementError
 from icmp_rtt.options import Options
 
 SECOND_NS = 1_000_000_000
@@ -24,9 +26,61 @@ def test_timeout_beyond_the_uptime(monkeypatch, uptime_ns, timeout_ns, oldest_ns
     swept = []
     monkeypatch.setattr(tracer.time, "monotonic_ns", lambda: uptime_ns)
     opened = SimpleNamespace(symbols=None)
-    tracing = tracer.Tracer(opened, Options(timeout_ns=timeout_ns), print)
+    tracing = tracer.Tracer(opened, Options(timeout_ns=timeout_ns), print, lambda: None)
     tracing._ring = SimpleNamespace(poll=lambda timeout_ms: [], consume=list)
     tracing._object = object()
     tracing._loader = SimpleNamespace(sweep=lambda obj, oldest, *_: swept.append(oldest))
     assert tracing.poll(0) == []
     assert swept == [oldest_ns]
+
+
+def start(monkeypatch, import_rest, survey):
+    """A start whose survey is ``survey``, and refuses everything then."""
+
+    def refuse(*_):
+        survey()
+        raise RequirementError("enough")
+
+    monkeypatch.setattr(tracer, "survey", refuse)
+    monkeypatch.setattr(tracer.Tracer, "_config", lambda *_: {})
+    closed = SimpleNamespace(close=lambda: None)
+    opened = SimpleNamespace(symbols=closed, read=lambda: (None, None), loopback=None)
+    with pytest.raises(RequirementError, match="enough"):
+        tracer.Tracer(opened, Options(), print, import_rest).__enter__()
+
+
+def test_the_rest_is_imported_while_the_kernel_verifies(monkeypatch):
+    """By a thread, which is waited for."""
+    begun = threading.Event()
+    threads = []
+
+    def import_rest():
+        threads.append(threading.current_thread())
+        begun.set()
+
+    start(monkeypatch, import_rest, lambda: begun.wait(60) or pytest.fail("not meanwhile"))
+    (thread,) = threads
+    assert thread is not threading.main_thread()
+    assert not thread.is_alive()
+
+
+def test_what_cannot_be_imported_meanwhile_is_left_for_later(monkeypatch):
+    """Where it is needed the failure is told; a thread's own words would come before."""
+    said = []
+    monkeypatch.setattr(threading, "excepthook", said.append)
+
+    def import_rest():
+        raise MemoryError
+
+    start(monkeypatch, import_rest, lambda: None)
+    assert said == []
+
+
+def test_no_thread_to_import_with(monkeypatch):
+    """Then nothing is, before it is needed."""
+
+    def no_thread(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    start(monkeypatch, lambda: pytest.fail("by whom?"), lambda: None)
