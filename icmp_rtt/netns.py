@@ -7,7 +7,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import socket
 import threading
 
 from icmp_rtt.errors import OptionError, RequirementError
@@ -67,6 +66,8 @@ def device_index(name: str, path: str | None = None) -> int:
         OptionError: there is no such device.
         RequirementError: the namespace cannot be entered, or there is no thread to do it.
     """
+    import socket
+
     result: list[int | BaseException] = []
 
     def look() -> None:

@@ -2,17 +2,18 @@
 """What is to be traced and how: checked values, and the text that they come from.
 
 Knows nothing of argparse, and nothing of this host: whether an interface or a
-file exists is found out where it is used.
+file exists is found out where it is used. ipaddress is imported where an address is given.
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from icmp_rtt.errors import OptionError
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
     Network = IPv4Network | IPv6Network
 
 __all__ = (
@@ -119,6 +120,8 @@ def parse_place(option: str, text: str) -> Place:
     Raises:
         OptionError: it is neither; ``option`` is named in the message.
     """
+    from ipaddress import ip_network
+
     address, percent, zone = text.partition("%")
     try:
         _refuse_mask(address)
@@ -225,6 +228,8 @@ def _parse_ns(option: str, text: str, unit_ns: int, wanted: str) -> int:
 
 
 def _not_a_place(option: str, text: str) -> OptionError:
+    from ipaddress import ip_address, ip_network
+
     try:
         _refuse_mask(text)
         suggested = ip_network(text, strict=False)

@@ -3,6 +3,7 @@
 
 Attached is not fired: it tells which probes really see an echo. The namespace
 belongs to a child process and goes with it; nothing of the host's is touched.
+That process imports what it takes, while this one has other things to import.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import errno
 import os
 import select
 import signal
-import socket
 import struct
 from typing import TYPE_CHECKING
 
@@ -94,6 +94,8 @@ class Loopback:
 
 def without_ipv6() -> str | None:
     """Why this kernel has no IPv6, None if it has, as far as that is known without a namespace."""
+    import socket
+
     try:
         socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
     except OSError as error:
@@ -185,6 +187,7 @@ def _own_namespace() -> None:
 
 def _make_loopback(namespaces: int) -> None:
     import fcntl
+    import socket
 
     netns.unshare(namespaces)
     with contextlib.suppress(OSError), open(_IPV6_SWITCH, "wb", buffering=0) as switch:
@@ -195,6 +198,8 @@ def _make_loopback(namespaces: int) -> None:
 
 def _ping(family: int) -> bool:
     """Send one echo request to ourselves; whether it was answered."""
+    import socket
+
     if family == 4:
         kind, protocol, address, request = socket.AF_INET, socket.IPPROTO_ICMP, "127.0.0.1", 8
     else:

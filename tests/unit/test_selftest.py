@@ -4,6 +4,7 @@
 import errno
 import os
 import signal
+import socket
 import threading
 
 import pytest
@@ -156,7 +157,7 @@ def test_without_a_self_test(monkeypatch, code, said):
         def close(self):
             pass
 
-    monkeypatch.setattr(selftest.socket, "socket", Socket)
+    monkeypatch.setattr(socket, "socket", Socket)
     why = selftest.without_ipv6()
     assert why is None if said is None else said in why
 
