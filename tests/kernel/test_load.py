@@ -201,6 +201,7 @@ def test_soak(veth):
         resident = []
         for _ in range(3):
             subprocess.run(ping, stdout=subprocess.DEVNULL)
+            tracer.wait_for(bool)  # the first stack takes all names of the kernel, once
             resident.append(tracer.resident_kib())
         counters = tracer.end()
     print(f"{counters}, resident after each third: {resident} KiB")
