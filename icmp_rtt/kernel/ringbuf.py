@@ -16,14 +16,14 @@ class RingBuffer(Handle):
 
     Args:
         fd: file descriptor of the map. The map must outlive this.
-        limit: records returned by one call at most, which bounds memory. What is
-            left over stays in the kernel for the next call.
+        limit: records returned by one call at most, which bounds memory: half a MiB with
+            stacks. What is left over stays in the kernel for the next call.
 
     Raises:
         LibbpfError: it is no ring buffer, or out of reach.
     """
 
-    def __init__(self, lib: Libbpf, fd: int, limit: int = 1024) -> None:
+    def __init__(self, lib: Libbpf, fd: int, limit: int = 256) -> None:
         self._records: list[bytes] = []
         self._error: BaseException | None = None
         self._limit = limit
