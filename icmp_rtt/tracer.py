@@ -191,11 +191,11 @@ class Tracer:
         with self._importing():
             config = self._config(loader)
             self._survey = survey(options, loader, kernel, config, opened.loopback)
+            self._object, self._links = self._survey.object, self._survey.links
         from icmp_rtt.decode import Decoder
         from icmp_rtt.kernel.ringbuf import RingBuffer
         from icmp_rtt.unanswered import Unanswered
 
-        self._object, self._links = self._survey.object, self._survey.links
         plan = self._survey.plan
         self._ring = RingBuffer(loader.lib, self._loaded.maps["events"].fd)
         self._layout(loader)
