@@ -78,16 +78,12 @@ def _watched(watcher: str, senders: int) -> float:
 def _flood(tracer: list[str], senders: int) -> float:
     """Echoes a second, as those pings have it that took longest; a tracer's command or not."""
     each = _ECHOES // senders
-    with tempfile.TemporaryFile("w+") as said:
-        ping = f"ping -q -f -c {each} {PEER} >>/proc/self/fd/{said.fileno()} &"
+    with tempfile.TemporaryDirectory() as said:  # what each says in a file of its own
+        pings = [f"ping -q -f -c {each} {PEER} >{said}/{number} &" for number in range(senders)]
         subprocess.run(
-            [*tracer, "sh", "-c", f"{ping * senders} wait"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            pass_fds=[said.fileno()],
+            [*tracer, "sh", "-c", f"{' '.join(pings)} wait"], check=True, stdout=subprocess.DEVNULL
         )
-        said.seek(0)
-        text = said.read()
+        text = "".join(file.read_text() for file in Path(said).iterdir())
     found = re.findall(r"(\d+) received.*time (\d+)ms", text)
     # Among several senders one or two a flood find their socket's buffer full.
     received = sum(int(received) for received, _ in found)
