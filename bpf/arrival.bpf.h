@@ -141,25 +141,41 @@ static __always_inline bool same_echo(const struct echo_key *a, const struct ech
 }
 
 /*
- * The arrival of an echo whose packet has another skb by now: ip_rcv goes on with
- * a clone where a packet socket of one protocol (a DHCP client's, say) has taken
- * the skb as well. One more than its slot; 0: there is none. A global function:
- * see find_tagged.
+ * Of those arrivals of a CPU that may share a place, the one of an echo: one more than
+ * its slot; 0: there is none. @place: CPU * ARRIVALS + slot of the first. A global
+ * function, as find_tagged is.
  */
-__noinline int find_arrival_of(__u32 number, __u16 id, __u16 seq, __u32 local, __u32 remote)
+__noinline int find_among(__u32 place, __u32 id_seq, __u32 local, __u32 remote)
 {
+	const struct echo_key key = {
+		.id = id_seq >> 16, .seq = id_seq, .local = local, .remote = remote
+	};
+	__u32 number = place / ARRIVALS, first = place & (ARRIVALS - WAYS);
 	struct cpu_state *cpu = bpf_map_lookup_elem(&cpus, &number);
-	const struct echo_key key = { .id = id, .seq = seq, .local = local, .remote = remote };
 
 	if (!cpu)
 		return 0;
-	for (int i = 0; i < ARRIVALS; i++) {
-		struct arrival *arrival = &cpu->arrival[i];
+	for (int way = 0; way < WAYS; way++) {
+		struct arrival *arrival = &cpu->arrival[first + way];
 
 		if (arrival->skb && arrival->ip_rcv_ns && same_echo(&arrival->key, &key))
-			return i + 1;
+			return first + way + 1;
 	}
 	return 0;
+}
+
+/*
+ * The arrival of an echo whose packet has another skb by now: ip_rcv goes on with
+ * a clone where a packet socket of one protocol (a DHCP client's, say) has taken
+ * the skb as well. One more than its slot; 0: there is none. A global function.
+ */
+__noinline int find_arrival_of(__u32 number, __u32 id_seq, __u32 local, __u32 remote)
+{
+	int found = 0;
+
+	for (int first = 0; first < ARRIVALS && !found; first += WAYS)
+		found = find_among(number * ARRIVALS + first, id_seq, local, remote);
+	return found;
 }
 
 /*
@@ -169,7 +185,6 @@ __noinline int find_arrival_of(__u32 number, __u16 id, __u16 seq, __u32 local, _
 static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt_event *session,
 					  struct sk_buff *skb, struct echo_key *key, bool wanted)
 {
-	struct cpu_state *mine = cpu;
 	__u32 number = cpu->number;
 	struct arrival *arrival;
 	__u32 found;
@@ -180,13 +195,13 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 	}
 	if (!cpu)
 		return;
-	arrival = find_arrival_at(cpu, mine, (__u64)skb);
+	arrival = find_arrival(cpu, (__u64)skb);
 	/*
 	 * The skb may be one that another echo had, and this one arrived in another. If
 	 * none is found, the id has been translated, but for what was put together.
 	 */
 	if (!arrival || arrival->key.id != key->id || arrival->key.seq != key->seq) {
-		found = find_arrival_of(number, key->id, key->seq, key->local, key->remote);
+		found = find_arrival_of(number, key->id << 16 | key->seq, key->local, key->remote);
 		if (found)
 			arrival = &cpu->arrival[(found - 1) & (ARRIVALS - 1)];
 		else if (arrival && arrival->fragment)

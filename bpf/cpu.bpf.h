@@ -66,8 +66,6 @@ struct cpu_state {
 	__u64 delivered; /* an skb that icmp_rcv has seen: that it frees it is no drop */
 	__u64 delivered_head; /* where the data of the reply is that has last ended an echo */
 	__u64 number_of; /* see there */
-	__u32 way;	 /* see any_way */
-	__u32 unused;
 	__u64 found_count;
 	__u64 found[LISTED_MAX]; /* of a receive list, slots of those that are ours */
 	struct arrival arrival[ARRIVALS];
@@ -133,6 +131,16 @@ static __always_inline __u32 low_half(__u64 pointer)
 
 	asm volatile("%0 = %1" : "=w"(low) : "w"((__u32)pointer));
 	return low;
+}
+
+/*
+ * The same number, of which the verifier knows nothing any more: what follows where several
+ * ways meet is gone through once, and not for each of them. @any: one that it knows nothing of.
+ */
+static __always_inline __u32 any_number(__u32 number, __u32 any)
+{
+	asm volatile("%0 += %1; %0 -= %1" : "+w"(number) : "w"(any));
+	return number;
 }
 
 /*
@@ -227,41 +235,21 @@ static __always_inline __u32 first_way(__u64 skb)
 	return place_of(skb, ARRIVALS / WAYS) * WAYS;
 }
 
-/*
- * One of the places that an arrival may have, as a number of which the verifier is to
- * know no more than that it is one of all: then it goes through the rest once. So it goes
- * by way of the map. Another program that comes between makes it another of those places.
- */
-static __always_inline __u32 any_way(struct cpu_state *mine, __u32 first, __u32 way)
+/* One of the places that an skb's arrival may have; to the verifier it is any of all. */
+static __always_inline __u32 any_way(__u64 skb, __u32 way)
 {
-	*(volatile __u32 *)&mine->way = way;
-	way = first + (*(volatile __u32 *)&mine->way & (WAYS - 1));
-	barrier_var(way); /* or the compiler leaves out what it knows and the verifier doesn't */
-	return way & (ARRIVALS - 1);
+	return any_number(first_way(skb) + way, low_half(skb)) & (ARRIVALS - 1);
 }
 
-/*
- * What is kept of an skb that was recognised on its arrival at @cpu; NULL for another one.
- * @mine: of the CPU that asks.
- */
-static __always_inline struct arrival *find_arrival_at(struct cpu_state *cpu,
-						       struct cpu_state *mine, __u64 skb)
-{
-	__u32 first = first_way(skb);
-	struct arrival *arrival;
-
-	for (int way = 0; way < WAYS; way++) {
-		if (cpu->arrival[first + way].skb != skb)
-			continue;
-		arrival = &cpu->arrival[any_way(mine, first, way)];
-		return arrival->skb == skb ? arrival : NULL;
-	}
-	return NULL;
-}
-
+/* What is kept of an skb that was recognised on its arrival at @cpu; NULL for another one. */
 static __always_inline struct arrival *find_arrival(struct cpu_state *cpu, __u64 skb)
 {
-	return find_arrival_at(cpu, cpu, skb);
+	__u32 first = first_way(skb);
+	__u32 way = 0;
+
+	while (way < WAYS && cpu->arrival[first + way].skb != skb)
+		way++;
+	return way < WAYS ? &cpu->arrival[any_way(skb, way)] : NULL;
 }
 
 /* A place for an skb: the first if it is free, else its own of before, else that of the oldest. */
@@ -283,7 +271,7 @@ static __always_inline struct arrival *claim_arrival(struct cpu_state *cpu, __u6
 			claimed = way;
 		}
 	}
-	claimed = any_way(cpu, first, claimed);
+	claimed = any_way(skb, claimed);
 	arrival = &cpu->arrival[claimed];
 	arrival->slot = claimed;
 	arrival->cpu = cpu->number;

@@ -138,6 +138,7 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	parse(&header, &packet, TYPED_TRACEPOINT);
 	if (packet.kind != PACKET_REQUEST && packet.kind != PACKET_REPLY)
 		return;
+	packet.kind = any_number(packet.kind, location); /* what follows is verified once for both */
 	dev = GET(TYPED_TRACEPOINT, skb, dev);
 	if (dev)
 		netns = netns_of_device(dev, TYPED_TRACEPOINT);

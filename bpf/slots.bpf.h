@@ -309,6 +309,7 @@ static __always_inline struct slot *find_slot(__u8 family, const struct echo_key
 					       find_tagged(hash, number, 0);
 	struct slot *slot;
 
+	found = any_number(found, hash);
 	if (found) {
 		slot = slot_at(found - 1);
 		if (slot && is_slot_of(slot, family, key, word))
@@ -398,16 +399,6 @@ static __always_inline void free_slot(struct slot *slot, __u64 *place)
 	one_less_under_way();
 	*(volatile __u64 *)place = ((slot->word + SLOT_USE) & SLOT_USES) | SLOT_USED;
 	count_beyond(hash, number, -1);
-}
-
-/*
- * The same number, of which the verifier knows nothing any more: what follows a search is
- * gone through once, and not for each place where it may have ended.
- */
-static __always_inline __u32 any_number(__u32 number, __u32 any)
-{
-	asm volatile("%0 += %1; %0 -= %1" : "+w"(number) : "w"(any));
-	return number;
 }
 
 /*

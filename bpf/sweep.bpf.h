@@ -38,7 +38,7 @@ static __always_inline __u64 answered_elsewhere_ns(const struct icmp_rtt_event *
  * until the packet is dropped. One that is held for longer (in a queue of nftables, say)
  * is looked up when its session is given up. Its place may be taken meanwhile.
  */
-static __always_inline void adopt_held(struct cpu_state *mine, struct icmp_rtt_event *session)
+static __always_inline void adopt_held(struct icmp_rtt_event *session)
 {
 	__u64 word = slot_of_session(session)->word;
 	__u32 number = session->cpu[HOOK_RECV];
@@ -50,7 +50,7 @@ static __always_inline void adopt_held(struct cpu_state *mine, struct icmp_rtt_e
 	cpu = bpf_map_lookup_elem(&cpus, &number);
 	if (!cpu)
 		return;
-	arrival = find_arrival_at(cpu, mine, session->skb[HOOK_RECV]);
+	arrival = find_arrival(cpu, session->skb[HOOK_RECV]);
 	if (!arrival || arrival->word != word)
 		return;
 	move_stamp(session, arrival, HOOK_IP_RCV, arrival->ip_rcv_probe, arrival->ip_rcv_ns);
@@ -135,7 +135,7 @@ __noinline int sweep_slot(__u32 number, __u64 oldest_ns, __u32 last_time)
 		leave(cpu, slot, word, COUNTER_IN_FLIGHT);
 		return 0;
 	}
-	adopt_held(cpu, &slot->event);
+	adopt_held(&slot->event);
 	answered_ns = answered_elsewhere_ns(&slot->event);
 	if (answered_ns) {
 		complete_slot(number, word, answered_ns, cpu->number);
