@@ -7,6 +7,10 @@
 
 #define ESTALE 116
 
+/* From a port to its bridge, within one softirq: as it is, and where a hypervisor may stop it. */
+#define BRIDGED_NS 1000000
+#define SOFTIRQ_NS 10000000
+
 struct arrival_stacks {
 	__s64 bytes[2];
 	__u64 stack[2][ICMP_RTT_STACK_DEPTH];
@@ -125,13 +129,14 @@ static __always_inline bool is_same_packet(const struct arrival *arrival, struct
 
 /*
  * What its session has not been given yet is that of the port. In another namespace it
- * was only on its way to here (a veth keeps the skb).
+ * was only on its way to here (a veth keeps the skb). Long before, it was another request
+ * with the same id and sequence, of which nobody has heard since.
  */
 static __always_inline bool arrived_before(const struct arrival *arrival, struct sk_buff *skb,
-					   const struct packet *packet, __u32 netns)
+					   const struct packet *packet, __u32 netns, __u64 now)
 {
 	return arrival->recv_ns && is_same_packet(arrival, skb, packet) &&
-	       arrival->key.netns == netns;
+	       arrival->key.netns == netns && now - arrival->since_ns < SOFTIRQ_NS;
 }
 
 static __always_inline bool same_echo(const struct echo_key *a, const struct echo_key *b)
@@ -178,6 +183,14 @@ __noinline int find_arrival_of(__u32 number, __u32 id_seq, __u32 local, __u32 re
 	return found;
 }
 
+/* Whether it arrived before the request was sent that it would be the reply to. */
+static __always_inline bool is_earlier(const struct arrival *arrival,
+				       struct icmp_rtt_event *session)
+{
+	return session->direction == DIRECTION_TX &&
+	       arrival->since_ns < slot_of_session(session)->opened_ns;
+}
+
 /*
  * What the arrival has kept. One that was delivered on another CPU than it
  * arrived on (by way of a queue of nftables, say) has left it there.
@@ -204,7 +217,7 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 		found = find_arrival_of(number, key->id << 16 | key->seq, key->local, key->remote);
 		if (found)
 			arrival = &cpu->arrival[(found - 1) & (ARRIVALS - 1)];
-		else if (arrival && arrival->fragment)
+		else if (arrival && (arrival->fragment || is_earlier(arrival, session)))
 			arrival = NULL;
 	}
 	if (!arrival && tracing(DIRECTION_RX) && key->direction == DIRECTION_RX)

@@ -231,8 +231,11 @@ static __always_inline void on_icmp_rcv(void *ctx, struct sk_buff *skb, const in
 	now = bpf_ktime_get_ns();
 	found = key;
 	session = session_at_icmp(cpu, skb, family, &packet, &found, probe, now, typed);
-	if (!session)
+	if (!session) {
+		if (arrival)
+			release_arrival(arrival);
 		return;
+	}
 	wanted = device_wanted(dev, typed);
 	word = word_of(session, family, &found);
 	adopt_arrival(cpu, session, skb, &key, wanted);

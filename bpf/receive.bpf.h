@@ -8,8 +8,6 @@
 
 #define LIST_MAX 64
 
-#define BRIDGED_NS 1000000 /* from a port to its bridge, within one softirq */
-
 #define PACKET_BROADCAST 1 /* include/uapi/linux/if_packet.h */
 #define PACKET_OTHERHOST 3
 
@@ -74,6 +72,8 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 			arrival->number = slot_of_session(session)->number;
 			word = word_of(session, family, key);
 			arrival->word = word;
+		} else if (pkt_type_of(skb, TYPED_TRACEPOINT) != PACKET_OTHERHOST) {
+			release_arrival(arrival); /* no other hook waits for it */
 		}
 	} else {
 		/* Behind NAT it may still be one of ours: icmp_rcv will tell. */
@@ -84,8 +84,12 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 	if (!session)
 		return;
 	/* Of a lower device (vlan, bond): ip_rcv tells whether it is for the one asked for. */
-	if (arrival->stray)
+	if (arrival->stray) {
+		/* Where there is none its answer may tell; without one it was elsewhere. */
+		if (key->direction == DIRECTION_RX)
+			session->other_interface = 1;
 		return;
+	}
 	/* A bridge hands on what its port has received: the last device is whose it is. */
 	if (!session->side[SIDE_RECEIVE].ifindex || session->skb[HOOK_RECV] == arrival->skb)
 		note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
@@ -297,7 +301,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	dev = GET(TYPED_TRACEPOINT, skb, dev);
 	stray = !device_wanted(dev, TYPED_TRACEPOINT);
 	netns = netns_of_device(dev, TYPED_TRACEPOINT);
-	if (arrived_before(arrival, skb, &packet, netns)) {
+	if (arrived_before(arrival, skb, &packet, netns, now)) {
 		stray &= arrival->stray;
 	} else {
 		arrival->skb = (__u64)skb;

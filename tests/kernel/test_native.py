@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from statistics import median
 
 import pytest
 from conftest import LOCAL, PEER, assert_identities, sh, trace
+from live import Live, TwoEnds
 
 pytestmark = pytest.mark.native
 TRACEPOINTS = ("--backend", "tracepoint", "--disable-kernel-stacks")
@@ -116,6 +118,35 @@ def test_answer_by_another_interface(way_back):
     assert [echo["outcome"] for echo in run.echoes] == ["complete"] * 2
     for echo in run.echoes:
         assert ([stage["stage"] for stage in echo["stages"]], echo["rtt_ns"]) == ([0], None)
+
+
+def test_requests_on_another_interface_are_given_up(way_back):
+    """Those that nobody answers hold no room for longer than any other."""
+    where = ("--direction", "rx", "--netns", "irtpeer", "--interface", "v1")
+    with TwoEnds() as ends, Live(*TRACEPOINTS, *where, "--timeout", "0.2") as live:
+        sh("ping -q -c 16 -i 0.01 -W 0.1 10.78.0.2 >/dev/null || true")
+        ends.ask(501, 1, b"here")
+        live.echo(501, 1)  # is given up after them
+    assert live.run.counters["in_flight"] == 0
+    assert live.run.counters["other_interface"] == 16
+
+
+def test_a_request_without_room_lends_its_time_to_no_other(veth):
+    """Those that come later have the same id, sequence and skb."""
+    where = ("--direction", "rx", "--netns", "irtpeer", "--max-sessions", "8", "--timeout", "0.3")
+    with TwoEnds() as ends, Live(*TRACEPOINTS, *where) as live:
+        for seq in range(1, 9):
+            ends.ask(500, seq, b"fill")
+        for _ in range(20):
+            ends.ask(77, 1, b"late")
+        for seq in range(1, 9):
+            live.echo(500, seq)
+        for _ in range(5):
+            begin_ns = time.monotonic_ns()
+            ends.answer(ends.ask(77, 1, b"late"))
+            longest_ns = time.monotonic_ns() - begin_ns
+            assert 0 < live.echo(77, 1)["rtt_ns"] <= longest_ns
+    assert live.run.counters["refused"] == 20
 
 
 def test_command_status_is_passed_on(veth):
