@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from typing import TYPE_CHECKING
 
 from icmp_rtt import selftest, stages
+from icmp_rtt.background import Background
 from icmp_rtt.errors import IcmpRttError
 from icmp_rtt.kernel.facts import read_facts
 from icmp_rtt.kernel.libbpf import Libbpf
@@ -64,13 +64,8 @@ class Opened:
         self.symbols = Symbols()
         self._options = options
         self._lib = Libbpf(options.libbpf, options.verbose)
-        self._found: list[KernelFacts | BaseException] = []
         self._loader: Loader | None = None
-        self._thread = threading.Thread(target=self._read_facts, name="icmp-rtt facts")
-        try:
-            self._thread.start()
-        except RuntimeError:  # no more threads to be had: one after the other, then
-            self._read_facts()
+        self._facts = Background(self._read_facts, "facts")
 
     def read(self) -> tuple[Loader, KernelFacts]:
         """The loader of the object to use, and what the kernel has of what it may ask for.
@@ -81,39 +76,24 @@ class Opened:
         from icmp_rtt.loader import open_loader  # with all that it brings: read meanwhile
 
         if self._options.verbose:
-            self._wait()  # libbpf's words are of both, else
+            self._facts.wait()  # libbpf's words are of both, else
         try:
             loader = open_loader(self._lib, self._options.object, self._options.btf)
             self._loader = loader
         except IcmpRttError:
             if self._options.btf is not None:
-                self._kernel()  # with a --btf that will not do no object can be opened
+                self._facts.result()  # with a --btf that will not do no object can be opened
             raise
         finally:
-            self._wait()  # what is closed after an error is not to be in use
-        return loader, self._kernel()
-
-    def _kernel(self) -> KernelFacts:
-        self._wait()
-        found = self._found[0]
-        if isinstance(found, BaseException):
-            raise found
-        return found
+            self._facts.wait()  # what is closed after an error is not to be in use
+        return loader, self._facts.result()
 
     def close(self) -> None:
         """Wait for the thread, and close what was opened for nothing."""
-        self._wait()
+        self._facts.wait()
         if self._loader is not None:
             self._loader.close()
 
-    def _wait(self) -> None:
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def _read_facts(self) -> None:
-        try:
-            functions = stages.functions(self._options.families)
-            facts = read_facts(self._lib, self.symbols, functions, self._options.btf)
-            self._found.append(facts)
-        except BaseException as error:  # noqa: BLE001 - raised by read
-            self._found.append(error)
+    def _read_facts(self) -> KernelFacts:
+        functions = stages.functions(self._options.families)
+        return read_facts(self._lib, self.symbols, functions, self._options.btf)

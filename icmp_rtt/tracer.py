@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-import threading
 import time
 from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from icmp_rtt import netns, stages
+from icmp_rtt.background import Background
 from icmp_rtt.errors import LibbpfError
 from icmp_rtt.loader import words
 from icmp_rtt.privileges import give_up_privileges
@@ -205,24 +205,20 @@ class Tracer:
 
     @contextlib.contextmanager
     def _importing(self) -> Iterator[None]:
-        """What comes after the block is imported while that goes on, if it can be."""
+        """What comes after the block is imported while that goes on."""
 
         def import_all() -> None:
-            with contextlib.suppress(Exception):  # raised again where it is needed
-                import icmp_rtt.decode
-                import icmp_rtt.kernel.ringbuf
-                import icmp_rtt.unanswered  # noqa: F401
+            import icmp_rtt.decode
+            import icmp_rtt.kernel.ringbuf
+            import icmp_rtt.unanswered  # noqa: F401
 
-                self._import_rest()
+            self._import_rest()
 
-        thread = threading.Thread(target=import_all, name="icmp-rtt imports")
-        with contextlib.suppress(RuntimeError):  # no more threads to be had
-            thread.start()
+        imports = Background(import_all, "imports")
         try:
             yield
         finally:
-            if thread.ident is not None:
-                thread.join()
+            imports.wait()  # what it raised is raised again where it is needed
 
     def _namespace(self) -> tuple[int, int]:
         """Inode of the only namespace looked at and index of the only device; 0: any."""

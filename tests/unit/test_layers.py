@@ -14,6 +14,7 @@ RANKS = {
     "icmp_rtt": 1,
     "version": 0,
     "errors": 0,
+    "background": 0,
     "carried": 1,
     "model": 1,
     "kernel": 2,
