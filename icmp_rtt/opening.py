@@ -11,6 +11,7 @@ from icmp_rtt.background import Background
 from icmp_rtt.errors import IcmpRttError
 from icmp_rtt.kernel.facts import read_facts
 from icmp_rtt.kernel.libbpf import Libbpf
+from icmp_rtt.kernel.memory import give_memory_back
 from icmp_rtt.kernel.symbols import Symbols
 from icmp_rtt.privileges import check_privileges
 
@@ -63,6 +64,7 @@ class Opened:
         self.loopback = loopback
         self.symbols = Symbols()
         self._options = options
+        give_memory_back()
         self._lib = Libbpf(options.libbpf, options.verbose)
         self._loader: Loader | None = None
         self._facts = Background(self._read_facts, "facts")
