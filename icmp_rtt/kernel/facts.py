@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from icmp_rtt.background import Background
 from icmp_rtt.kernel.atomics import has_atomics
 from icmp_rtt.kernel.kernelbtf import KernelBtf, check_file, has_own_btf
 
@@ -73,11 +75,16 @@ def read_facts(
     own = has_own_btf()
     if btf_path is not None:
         check_file(lib, btf_path)
-    with KernelBtf(lib, None if own else btf_path) as btf:
-        reasons = btf.enum_names("skb_drop_reason")
-        typed_headers = own and btf.has_function("bpf_rdonly_cast")
-        typed_task = own and btf.has_function("bpf_get_current_task_btf")
-    found, variables = symbols.find(frozenset(functions), (*_PAGES, *_KPROBES))
+    find = partial(symbols.find, frozenset(functions), (*_PAGES, *_KPROBES))
+    listed = Background(find, "kallsyms")  # written anew by the kernel for who reads it
+    try:
+        with KernelBtf(lib, None if own else btf_path) as btf:
+            reasons = btf.enum_names("skb_drop_reason")
+            typed_headers = own and btf.has_function("bpf_rdonly_cast")
+            typed_task = own and btf.has_function("bpf_get_current_task_btf")
+    finally:
+        listed.wait()
+    found, variables = listed.result()
     prefix = "SKB_DROP_REASON_"
     short = {number: name.replace(prefix, "", 1) for number, name in reasons.items()}
     return KernelFacts(
