@@ -19,6 +19,7 @@ from icmp_rtt.kernel.bpfobject import Object
 from icmp_rtt.kernel.btf import Btf
 from icmp_rtt.kernel.kernelbtf import has_own_btf
 from icmp_rtt.kernel.objfile import ObjectFile, read_object
+from icmp_rtt.kernel.shares import load_shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -199,18 +200,27 @@ class Loader:
             LibbpfError: loading failed otherwise.
         """
         programs = list(programs)
+        shared = len(programs) > 1 and len(os.sched_getaffinity(0)) > 1
         try:
-            return self._load(programs, config, max_sessions)
+            if self.lib.listening or not shared:
+                return self._load(programs, [], config, max_sessions)
+            return self._load([], [programs[::2], programs[1::2]], config, max_sessions)
         except LibbpfError:
             if self.lib.listening:
                 raise
             with self.lib.heard():  # once more, to hear what it was that the kernel refused
-                return self._load(programs, config, max_sessions)
+                return self._load(programs, [], config, max_sessions)
 
     def _load(
-        self, programs: list[str], config: Mapping[str, int | tuple[int, ...]], max_sessions: int
+        self,
+        programs: list[str],
+        shares: list[list[str]],
+        config: Mapping[str, int | tuple[int, ...]],
+        max_sessions: int,
     ) -> Object:
-        obj = self._opened(bool(config["atomics"]))
+        """The object, with programs that it loads itself, and shares of them for a thread each."""
+        data = self._code(bool(config["atomics"]))
+        obj = self._opened(data)
         try:
             for name in (*programs, _SWEEP):
                 obj.programs[name].set_autoload(True)
@@ -225,6 +235,7 @@ class Loader:
                 if program is None:
                     raise
                 raise Refused(program, error) from error
+            load_shares(obj, shares, lambda: self._open(data))
             self._number_cpus(obj.maps["cpus"])
         except BaseException:
             obj.close()
@@ -262,14 +273,18 @@ class Loader:
                 raise Refused(name, error) from error
         return links
 
-    def _opened(self, atomics: bool) -> Object:
-        """The object opened ahead, or else another, for a kernel with or without atomics."""
-        if not atomics:
+    def _code(self, atomics: bool) -> bytes:
+        """The file for a kernel with or without atomics."""
+        if atomics:
+            return self._data
+        return ObjectFile(self._data, self._path).with_code(without_atomics)
+
+    def _opened(self, data: bytes) -> Object:
+        """The object opened ahead, if it is of the file wanted, or else another."""
+        if data is not self._data:
             self.close()
-            file = ObjectFile(self._data, self._path)
-            return self._open(file.with_code(without_atomics))
         obj, self._ahead = self._ahead, None
-        return obj or self._open(self._data)
+        return obj or self._open(data)
 
     def _buckets(self, sessions: int) -> int:
         """How many there have to be for so many sessions: a power of two."""

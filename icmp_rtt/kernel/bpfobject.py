@@ -74,11 +74,13 @@ class Object(Handle):
         address = lib.call("bpf_object__open_mem", data, len(data), pointer, about=name)
         super().__init__(lib, address, name)
         self._links: list[Link] = []
+        self._taken_in: list[Object] = []
         programs = [Program(self, each) for each in self._walk("bpf_object__next_program")]
         maps = [Map(lib, each) for each in self._walk("bpf_object__next_map")]
         self.programs = _Parts("program", programs)
         self.maps = _Parts("map", (each for each in maps if "." not in each.name))
         self._sections = [each for each in maps if "." in each.name]
+        self._every_map = maps
 
     def btf(self) -> bytes:
         """Its BTF, in which libbpf has put the places of variables: the file leaves them out.
@@ -109,6 +111,24 @@ class Object(Handle):
             raise ObjectError(f"{self.name}: .rodata up to byte {end} expected, {found} found")
         ctypes.memmove(start + offset, value, len(value))
 
+    def use_maps_of(self, other: Object) -> None:
+        """Share the maps of another object of the same file; only before ``load``.
+
+        Args:
+            other: loaded.
+        """
+        for own, shared in zip(self._every_map, other._every_map):
+            self.lib.call("bpf_map__reuse_fd", own.address, shared.fd, about=own.name)
+
+    def take_in(self, other: Object, programs: Iterable[str]) -> None:
+        """Have programs of another object of the same file in the place of its own.
+
+        Args:
+            other: loaded; closed along with this one.
+        """
+        self._taken_in.append(other)
+        self.programs.update({name: other.programs[name] for name in programs})
+
     def load(self) -> None:
         """Create the maps, and load every program whose autoload is on.
 
@@ -130,6 +150,8 @@ class Object(Handle):
         return self._links[-1]
 
     def _free(self, address: int) -> None:
+        for other in self._taken_in:
+            other.close()
         for part in (*self._links, *self.programs.values(), *self.maps.values(), *self._sections):
             part.close()
         self.lib.raw("bpf_object__close")(address)

@@ -105,6 +105,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map__max_entries": (_U32, (_PTR,)),
     "bpf_map__set_value_size": (_INT, (_PTR, _U32)),
     "bpf_map__set_max_entries": (_INT, (_PTR, _U32)),
+    "bpf_map__reuse_fd": (_INT, (_PTR, _INT)),
     "bpf_map__initial_value": (_PTR, (_PTR, ctypes.POINTER(_SIZE))),
     "bpf_map_lookup_elem": (_INT, (_INT, _STR, _PTR)),
     "bpf_map_update_elem": (_INT, (_INT, _STR, _STR, ctypes.c_uint64)),

@@ -35,6 +35,8 @@ class Kernel(FakeLib):
             bpf_link__fd=lambda at: at,
             bpf_link__destroy=lambda at: self.note(f"destroy {at}"),
             bpf_map__name=MAPS.get,
+            bpf_map__fd=lambda at: at + 1000,
+            bpf_map__reuse_fd=lambda at, fd: self.note(f"reuse {at} {fd}"),
             bpf_map__initial_value=self.initial_value,
             bpf_obj_get_info_by_fd=self.info,
         )
@@ -142,6 +144,22 @@ def test_closing_detaches_first_and_happens_once(kernel):
     for use in (program.attach, program.info, lambda: events.fd, thing.load):
         with pytest.raises(ValueError, match="is closed"):
             use()
+
+
+def test_programs_of_another_object_are_closed_along(kernel):
+    """It has the first one's maps, sections too, and its links go with it."""
+    first, other = Object(kernel, b"bytes", "first"), Object(kernel, b"bytes", "other")
+    first.load()
+    other.use_maps_of(first)
+    other.load()
+    first.take_in(other, ["fentry__ip_rcv"])
+    assert first.programs["fentry__ip_rcv"] is other.programs["fentry__ip_rcv"]
+    assert first.programs["kprobe__ip_rcv"] is not other.programs["kprobe__ip_rcv"]
+    first.programs["fentry__ip_rcv"].attach()
+    first.close()
+    first.close()
+    reused = [f"reuse {at} {at + 1000}" for at in MAPS]
+    assert kernel.log_of_calls == ["load", *reused, "load", "destroy 110", "close", "close"]
 
 
 def test_a_link_closed_early_is_not_destroyed_again(kernel, opened):

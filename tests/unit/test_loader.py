@@ -121,8 +121,8 @@ def test_what_was_opened_ahead_is_used_once_and_else_closed(lib, monkeypatch):
     close = Object.close
     monkeypatch.setattr(Object, "close", lambda obj: (closed.append(obj), close(obj))[1])
     found = Loader(lib, CARRIED[0], None)
-    first = found._opened(atomics=True)
-    second = found._opened(atomics=True)
+    first = found._opened(found._code(atomics=True))
+    second = found._opened(found._code(atomics=True))
     found.close()
     assert first is not second
     assert closed == []
@@ -132,6 +132,20 @@ def test_what_was_opened_ahead_is_used_once_and_else_closed(lib, monkeypatch):
     unused.close()
     unused.close()
     assert len(closed) == 3
+
+
+def test_programs_are_shared_among_threads_where_there_are_processors(lib, monkeypatch):
+    """One after the other where libbpf is to be heard, too: its words name the last one."""
+    loaded = []
+    monkeypatch.setattr(Loader, "_load", lambda _, *arguments: loaded.append(arguments[:2]))
+    with contextlib.closing(Loader(lib, CARRIED[0], None)) as found:
+        for processors in (range(2), range(1)):
+            monkeypatch.setattr(loader.os, "sched_getaffinity", lambda _, all_=processors: all_)
+            found.load("abc", {}, 64)
+        monkeypatch.setattr(loader.os, "sched_getaffinity", lambda _: range(2))
+        with lib.heard():
+            found.load("abc", {}, 64)
+    assert loaded == [([], [["a", "c"], ["b"]])] + [(["a", "b", "c"], [])] * 2
 
 
 def test_a_refused_load_is_heard_the_second_time(lib, monkeypatch):
