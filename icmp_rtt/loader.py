@@ -232,7 +232,7 @@ class Loader:
                 obj.load()
             except LibbpfError as error:
                 program = _culprit(error.log, programs)
-                if program is None:
+                if program is None or shortage(error.errno):
                     raise
                 raise Refused(program, error) from error
             load_shares(obj, shares, lambda: self._open(data))
@@ -264,12 +264,15 @@ class Loader:
 
         Raises:
             Refused: the kernel would not have one of them.
+            LibbpfError: there is too little of something.
         """
         links = {}
         for name in programs:
             try:
                 links[name] = obj.programs[name].attach()
             except LibbpfError as error:
+                if shortage(error.errno):  # no fault of the program's
+                    raise
                 raise Refused(name, error) from error
         return links
 

@@ -2,8 +2,9 @@
 """The object is opened by libbpf, and looked through by pyelftools where it need not be sound."""
 
 import contextlib
-from errno import EACCES, ENOMEM
+from errno import EACCES, EMFILE, ENOMEM
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from elfwriter import elf
@@ -132,6 +133,23 @@ def test_what_was_opened_ahead_is_used_once_and_else_closed(lib, monkeypatch):
     unused.close()
     unused.close()
     assert len(closed) == 3
+
+
+def test_a_shortage_is_no_fault_of_a_program(lib, monkeypatch):
+    """Another back end would not do any better."""
+    found = Loader(lib, CARRIED[0], None)
+
+    def load(obj):
+        words = "libbpf: prog 'fentry__ip_rcv': failed to load: -24\n" * obj.lib.listening
+        raise LibbpfError("bpf_object__load", EMFILE, words)
+
+    monkeypatch.setattr(Object, "load", load)
+    with pytest.raises(LibbpfError) as caught:
+        found.load(["fentry__ip_rcv", "fentry__icmp_rcv"], {"atomics": 1, "stacks": 0}, 64)
+    assert caught.value.errno == EMFILE
+    attached = SimpleNamespace(attach=lambda: load(SimpleNamespace(lib=lib)))
+    with pytest.raises(LibbpfError):
+        found.attach(SimpleNamespace(programs={"fentry__ip_rcv": attached}), ["fentry__ip_rcv"])
 
 
 def test_programs_are_shared_among_threads_where_there_are_processors(lib, monkeypatch):
