@@ -9,6 +9,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from icmp_rtt.clock import kernel_ns
 from icmp_rtt.errors import TornRecordError
 from icmp_rtt.model import COMPLETE, DUPLICATE, LATE
 from icmp_rtt.report.summary import loss_warnings
@@ -199,7 +200,7 @@ class _Reports:
 
 def _clock_offset_ns() -> int:
     """Wall clock minus CLOCK_MONOTONIC, in which an event is stamped."""
-    return time.time_ns() - time.monotonic_ns()
+    return time.time_ns() - kernel_ns()
 
 
 class _Watch:

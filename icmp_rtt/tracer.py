@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-import time
 from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from icmp_rtt import netns, stages
 from icmp_rtt.background import Background
+from icmp_rtt.clock import kernel_ns
 from icmp_rtt.errors import LibbpfError
 from icmp_rtt.loader import words
 from icmp_rtt.privileges import give_up_privileges
@@ -115,7 +115,7 @@ class Tracer:
     def poll(self, timeout_ms: int) -> list[bytes]:
         """Records of echoes that ended, those past --timeout too, waiting if there are none."""
         records = self._ring.poll(timeout_ms)
-        now_ns = time.monotonic_ns()
+        now_ns = kernel_ns()
         if now_ns - self._swept_ns >= min(_SWEEP_NS, self._options.timeout_ns // 4):
             self._swept_ns = now_ns
             # The clock began when the machine did: --timeout may be longer ago than that.
@@ -135,7 +135,7 @@ class Tracer:
         """Detach every probe, and return what was still to be read."""
         self._misses = self._count_misses()
         self._sweep(ending=True)
-        end_ns = time.monotonic_ns()
+        end_ns = kernel_ns()
         for link in self._links.values():
             link.close()
         records: list[bytes] = []
@@ -294,7 +294,7 @@ class Tracer:
         return min(filter(None, self._stamps.unpack_from(record, self._stamps_at)), default=0)
 
     def _checked(self, records: list[bytes]) -> list[bytes]:
-        now_ns = time.monotonic_ns()
+        now_ns = kernel_ns()
         return [self._unanswered.checked(record, now_ns) for record in records]
 
     def _completed_after(self, end_ns: int, record: bytes) -> bool:

@@ -15,6 +15,7 @@ RANKS = {
     "version": 0,
     "errors": 0,
     "background": 0,
+    "clock": 0,
     "carried": 1,
     "model": 1,
     "kernel": 2,

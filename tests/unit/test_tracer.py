@@ -24,7 +24,7 @@ SECOND_NS = 1_000_000_000
 def test_timeout_beyond_the_uptime(monkeypatch, uptime_ns, timeout_ns, oldest_ns):
     """What began before --timeout is given up, and nothing where the machine is younger."""
     swept = []
-    monkeypatch.setattr(tracer.time, "monotonic_ns", lambda: uptime_ns)
+    monkeypatch.setattr(tracer, "kernel_ns", lambda: uptime_ns)
     opened = SimpleNamespace(symbols=None)
     tracing = tracer.Tracer(opened, Options(timeout_ns=timeout_ns), print, lambda: None)
     tracing._ring = SimpleNamespace(poll=lambda timeout_ms: [], consume=list)
