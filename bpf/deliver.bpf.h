@@ -45,8 +45,8 @@ static __always_inline void on_error(struct cpu_state *cpu, struct header *heade
  * that belongs to a reported echo is noted.
  */
 static __always_inline void on_unmatched(struct cpu_state *cpu, __u8 family,
-					 struct echo_key *key, const int probe, __u64 skb,
-					 __u64 now)
+					 struct echo_key *key, __u16 sum, const int probe,
+					 __u64 skb, __u64 now)
 {
 	struct echo_key any = *key;
 	__u64 completed;
@@ -58,10 +58,11 @@ static __always_inline void on_unmatched(struct cpu_state *cpu, __u8 family,
 	if (completed) {
 		count(cpu, COUNTER_DUPLICATE_REPLIES);
 		if (completed & 1)
-			emit_reply(cpu, family, key, OUTCOME_DUPLICATE, HOOK_ICMP_RCV, probe, skb, now);
+			emit_reply(cpu, family, key, sum, OUTCOME_DUPLICATE, HOOK_ICMP_RCV, probe,
+				   skb, now);
 	} else if (bpf_map_lookup_elem(&given_up, key) || bpf_map_lookup_elem(&given_up, &any)) {
 		count(cpu, COUNTER_LATE_REPLIES);
-		emit_reply(cpu, family, key, OUTCOME_LATE, HOOK_ICMP_RCV, probe, skb, now);
+		emit_reply(cpu, family, key, sum, OUTCOME_LATE, HOOK_ICMP_RCV, probe, skb, now);
 	} else if (addresses_match(family, key) && (!config.netns || key->netns == config.netns)) {
 		count(cpu, COUNTER_UNMATCHED_REPLIES);
 	}
@@ -73,6 +74,7 @@ session_at_icmp(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
 		const struct packet *packet, struct echo_key *key, const int probe, __u64 now,
 		const bool typed)
 {
+	const __u16 sum = sum_without_type(packet);
 	struct icmp_rtt_event *session;
 
 	if (packet->kind == PACKET_REQUEST)
@@ -80,9 +82,9 @@ session_at_icmp(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
 	cpu->delivered = (__u64)skb;
 	if (!tracing(DIRECTION_TX) || !arrival_matches(family, key))
 		return NULL;
-	session = find_receive(family, key, sum_without_type(packet), NULL);
+	session = find_receive(family, key, sum, NULL);
 	if (!session)
-		on_unmatched(cpu, family, key, probe, (__u64)skb, now);
+		on_unmatched(cpu, family, key, sum, probe, (__u64)skb, now);
 	return session;
 }
 

@@ -51,7 +51,7 @@ enum icmp_rtt_outcome {
 	OUTCOME_RESTARTED, /* the same key began again */
 	OUTCOME_DUPLICATE, /* no echo: a reply to one that was reported as complete */
 	OUTCOME_LATE,	   /* no echo: a reply to one that was given up or restarted */
-	OUTCOME_AMBIGUOUS, /* set by the reader: complete, but by whose reply isn't known */
+	OUTCOME_AMBIGUOUS, /* complete, but by whose reply isn't known; most are told by the reader */
 };
 
 /*

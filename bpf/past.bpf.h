@@ -63,10 +63,11 @@ static __always_inline __u64 find_completed(__u8 family, const struct echo_key *
 /*
  * Whether a reply with @sum answers the session's request, and not an earlier
  * one of the same key. Some hosts cut a reply's data short, so what fits
- * neither is taken for the answer.
+ * neither is taken for the answer; but if there were earlier ones, of which but the
+ * last one's sum is known, it may be that to any of them.
  */
 static __always_inline bool answers(__u8 family, const struct echo_key *key,
-				    const struct icmp_rtt_event *session, __u16 sum)
+				    struct icmp_rtt_event *session, __u16 sum)
 {
 	__u64 completed;
 	__u16 *earlier;
@@ -77,7 +78,11 @@ static __always_inline bool answers(__u8 family, const struct echo_key *key,
 	if (completed && (__u16)(completed >> 16) == sum)
 		return false;
 	earlier = bpf_map_lookup_elem(&given_up, key);
-	return !earlier || *earlier != sum;
+	if (earlier && *earlier == sum)
+		return false;
+	if (completed || earlier)
+		session->outcome = OUTCOME_AMBIGUOUS;
+	return true;
 }
 
 #endif

@@ -153,7 +153,8 @@ static __always_inline bool emit(struct cpu_state *cpu, struct slot *slot, __u64
 		bpf_probe_read_kernel(record, EVENT_FULL_SIZE, &slot->event);
 	else
 		__builtin_memcpy(record, &slot->event, EVENT_BASE_SIZE);
-	record->outcome = outcome;
+	if (outcome != OUTCOME_COMPLETE || !slot->event.outcome) /* else see answers() */
+		record->outcome = outcome;
 	account(cpu, slot, outcome, false);
 	free_slot(slot, place);
 	bpf_ringbuf_submit(record, wakeup(cpu));
@@ -332,7 +333,8 @@ static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu
  * Tells the reader of a reply that ends no session. A note is not worth a
  * warning: where the ring buffer is full it is left out, the counters have it.
  */
-static __always_inline void emit_reply(const struct cpu_state *cpu, __u8 family, const struct echo_key *key, __u8 outcome,
+static __always_inline void emit_reply(const struct cpu_state *cpu, __u8 family,
+				       const struct echo_key *key, __u16 sum, __u8 outcome,
 				       const int hook, const int probe, __u64 skb, __u64 now)
 {
 	struct icmp_rtt_event *record;
@@ -344,6 +346,7 @@ static __always_inline void emit_reply(const struct cpu_state *cpu, __u8 family,
 	if (config.stacks)
 		__builtin_memset(record->stack_bytes, 0, sizeof(record->stack_bytes));
 	put_key(record, family, key);
+	record->sum = sum;
 	record->outcome = outcome;
 	record->skb[hook] = skb;
 	record->cpu[hook] = cpu->number;

@@ -125,7 +125,7 @@ class Tracer:
 
     def completed(self, record: bytes) -> bool:
         """Whether it is of an echo that a reply has ended."""
-        return record[self._outcome_at] == self._complete
+        return record[self._outcome_at] in self._complete
 
     def in_flight(self) -> int:
         """How many sessions are under way."""
@@ -280,7 +280,8 @@ class Tracer:
         self._stamps_at = stamps.offset
         self._outcome_at = loader.btf.struct("icmp_rtt_event").fields["outcome"].offset
         outcomes = loader.btf.enum("icmp_rtt_outcome")
-        self._open, self._complete = outcomes["OUTCOME_OPEN"], outcomes["OUTCOME_COMPLETE"]
+        self._open = outcomes["OUTCOME_OPEN"]
+        self._complete = (outcomes["OUTCOME_COMPLETE"], outcomes["OUTCOME_AMBIGUOUS"])
         self._counter_names = [
             name.partition("_")[2].lower()
             for name in loader.btf.enum("icmp_rtt_counter")

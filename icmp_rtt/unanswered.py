@@ -2,7 +2,8 @@
 """Requests that were sent and not answered, should one like them be sent again.
 
 A reply that comes then may be meant for either: the echo's round trip time is
-not known. Requests with other data are told apart by their checksum.
+not known, and its own reply may still come, for the one after it. A second reply to
+it would end that. Requests with other data are told apart by their checksum.
 """
 
 from __future__ import annotations
@@ -39,36 +40,41 @@ class Unanswered:
         self._outcome_at = event.fields["outcome"].offset
         self._direction_at = event.fields["direction"].offset
         self._complete = outcomes["OUTCOME_COMPLETE"]
+        self._further = (outcomes["OUTCOME_DUPLICATE"], outcomes["OUTCOME_LATE"])
         self._given_up = (outcomes["OUTCOME_OPEN"], outcomes["OUTCOME_RESTARTED"])
         self._ambiguous = bytes([outcomes["OUTCOME_AMBIGUOUS"]])
         self._tx = btf.enum("icmp_rtt_direction")["DIRECTION_TX"]
         self._identity: Callable[[bytes], tuple[bytes, ...]] = itemgetter(
             *[bytes_of(event, name) for name in _IDENTITY]
         )
-        self._since_ns: dict[tuple[bytes, ...], int] = {}  # oldest first
-
-    def given_up(self, record: bytes, now_ns: int) -> None:
-        """Keep the request of an echo that has ended without a reply."""
-        if record[self._direction_at] != self._tx:
-            return
-        since_ns = self._since_ns
-        while since_ns:
-            oldest = next(iter(since_ns))
-            if len(since_ns) < _KEPT and since_ns[oldest] > now_ns - _KEPT_NS:
-                break
-            del since_ns[oldest]
-        identity = self._identity(record)
-        since_ns.pop(identity, None)
-        since_ns[identity] = now_ns
+        # When there was the last of them, and how many replies may still come; oldest first.
+        self._expected: dict[tuple[bytes, ...], tuple[int, int]] = {}
 
     def checked(self, record: bytes, now_ns: int) -> bytes:
         """The record, of outcome OUTCOME_AMBIGUOUS if its reply may be another request's."""
         outcome = record[self._outcome_at]
+        if record[self._direction_at] != self._tx:
+            return record
         if outcome in self._given_up:
-            self.given_up(record, now_ns)
-        elif self._since_ns and outcome == self._complete:
-            since_ns = self._since_ns.pop(self._identity(record), None)
-            if since_ns is not None and since_ns > now_ns - _KEPT_NS:
-                at = self._outcome_at
-                return record[:at] + self._ambiguous + record[at + 1 :]
+            self._expect(record, now_ns, 1)
+        elif self._expected and outcome in self._further:
+            self._expect(record, now_ns, -1)
+        elif self._expected and outcome == self._complete and self._expect(record, now_ns, 0):
+            at = self._outcome_at
+            return record[:at] + self._ambiguous + record[at + 1 :]
         return record
+
+    def _expect(self, record: bytes, now_ns: int, more: int) -> bool:
+        """Expect so many replies more to requests like this; whether any may come then."""
+        expected, identity = self._expected, self._identity(record)
+        since_ns, replies = expected.pop(identity, (0, 0))
+        replies = more + (replies if since_ns > now_ns - _KEPT_NS else 0)
+        if replies <= 0:
+            return False
+        while expected:
+            oldest = next(iter(expected))
+            if len(expected) < _KEPT and expected[oldest][0] > now_ns - _KEPT_NS:
+                break
+            del expected[oldest]
+        expected[identity] = (now_ns, replies)
+        return True

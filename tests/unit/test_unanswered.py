@@ -27,12 +27,28 @@ def is_ambiguous(unanswered, raw, now_ns=0):
 
 
 def test_like_request_sent_again():
-    """The next reply may be that to either; once it is there, the matter is over."""
+    """The next reply may be that to either, and the one after it that to the second."""
     unanswered = Unanswered(ABI)
     assert not is_ambiguous(unanswered, ANSWERED)
-    unanswered.given_up(LOST, 0)
+    unanswered.checked(LOST, 0)
+    for _ in range(3):
+        assert is_ambiguous(unanswered, ANSWERED)
+
+
+@pytest.mark.parametrize("further", ["DUPLICATE", "LATE"])
+def test_each_reply_has_come(further):
+    """One more than there were echoes complete: nothing is left that could be mistaken."""
+    note = record(hooks=(5,), outcome=number(f"OUTCOME_{further}"), sum=77)
+    unanswered = Unanswered(ABI)
+    unanswered.checked(LOST, 0)
+    unanswered.checked(LOST, 0)
+    assert unanswered.checked(note, 0) == note
     assert is_ambiguous(unanswered, ANSWERED)
+    assert unanswered.checked(note, 0) == note
     assert not is_ambiguous(unanswered, ANSWERED)
+    assert unanswered.checked(note, 0) == note
+    unanswered.checked(LOST, 0)
+    assert is_ambiguous(unanswered, ANSWERED)
 
 
 def test_restarted():
@@ -50,14 +66,14 @@ def test_restarted():
 def test_other_request(other):
     """A request that differs, be it in its data alone, is another one."""
     unanswered = Unanswered(ABI)
-    unanswered.given_up(LOST, 0)
+    unanswered.checked(LOST, 0)
     assert not is_ambiguous(unanswered, record(**{"sum": 77, **other}))
 
 
 def test_requests_of_others():
     """To whom this host did not reply is of no matter here."""
     unanswered = Unanswered(ABI)
-    unanswered.given_up(
+    unanswered.checked(
         record(direction="rx", hooks=(3, 4, 5), outcome=number("OUTCOME_OPEN"), sum=77), 0
     )
     assert not is_ambiguous(unanswered, record(direction="rx", sum=77))
@@ -66,10 +82,10 @@ def test_requests_of_others():
 def test_forgotten_in_time():
     """No reply comes after two minutes; being given up again counts anew."""
     unanswered = Unanswered(ABI)
-    unanswered.given_up(LOST, 0)
+    unanswered.checked(LOST, 0)
     assert not is_ambiguous(unanswered, ANSWERED, 121 * SECOND_NS)
-    unanswered.given_up(LOST, 0)
-    unanswered.given_up(LOST, 60 * SECOND_NS)
+    unanswered.checked(LOST, 0)
+    unanswered.checked(LOST, 60 * SECOND_NS)
     assert is_ambiguous(unanswered, ANSWERED, 121 * SECOND_NS)
 
 
@@ -77,6 +93,6 @@ def test_memory_is_bounded():
     """Of very many the oldest go."""
     unanswered = Unanswered(ABI)
     for seq in range(20_000):
-        unanswered.given_up(record(seq=seq, outcome=number("OUTCOME_OPEN")), 0)
+        unanswered.checked(record(seq=seq, outcome=number("OUTCOME_OPEN")), 0)
     assert not is_ambiguous(unanswered, record(seq=0))
     assert is_ambiguous(unanswered, record(seq=19_999))
