@@ -125,6 +125,8 @@ class _Reports:
         # Echoes that came after the last one asked for, by whether they were complete.
         self._surplus = {True: 0, False: 0}
         self._json = options.format == "json"
+        # Else what overtook a reply may have been quick enough not to be told.
+        self._all_told = not options.latency_ns
         self._renderer = self._begin(tracer, options)
 
     @property
@@ -169,7 +171,7 @@ class _Reports:
                 if self._torn[complete]:
                     counters[name] = (counters[name] or 0) + sign * self._torn[complete]
         if "replies" in counters:
-            counters["reordered_replies"] = self._reordered
+            counters["reordered_replies"] = self._reordered if self._all_told else None
         if self._json:
             from icmp_rtt.report.jsonl import summary_line
 

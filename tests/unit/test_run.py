@@ -168,6 +168,13 @@ def test_reordered_replies_are_counted(run):
     assert json_lines(out)[-1]["counters"]["reordered_replies"] == 1
 
 
+def test_reordered_replies_with_a_threshold(run):
+    """What overtook may have been too quick to be told: nobody knows how many."""
+    tracer = FakeTracer([[record()], kill()], counters={"replies": 1})
+    _, out, _ = run(tracer, "--format", "json", "--latency-ms", "0.001")
+    assert json_lines(out)[-1]["counters"]["reordered_replies"] is None
+
+
 def test_further_replies_are_not_counted_as_reports(run):
     """A note on a late reply is no echo that --count asked for."""
     late = record(hooks=(5,), outcome=number("OUTCOME_LATE"))
