@@ -195,13 +195,13 @@ class Decoder:
     ) -> str | None:
         if outcome in self._outcomes:
             return None
-        if outcome == self._restarted:
-            return model.RESTARTED
-        if outcome != self._open:
+        if outcome not in (self._open, self._restarted):
             raise TornRecordError(f"a record holds an unknown number: outcome {outcome}")
         if icmp_error is not None:
             return model.ICMP_ERROR
-        return kind.unanswered if drop is None else model.DROPPED
+        if drop is not None:
+            return model.DROPPED
+        return kind.unanswered if outcome == self._open else model.RESTARTED
 
     def _drop(self, kind: _Kind, values: Values, drop_side: int) -> Drop:
         reason, ip, ts_ns, hook = self._layout.drop(values)

@@ -111,7 +111,8 @@ def test_probe_that_is_not_in_the_plan_keeps_its_name():
         ({"outcome": OPEN, "error_ts_ns": 9}, "icmp error"),
         ({"outcome": OPEN, "error_ts_ns": 9, "drop_side": 2}, "icmp error"),
         ({"outcome": number("OUTCOME_RESTARTED")}, "restarted"),
-        ({"outcome": number("OUTCOME_RESTARTED"), "error_ts_ns": 9}, "restarted"),
+        ({"outcome": number("OUTCOME_RESTARTED"), "error_ts_ns": 9}, "icmp error"),
+        ({"outcome": number("OUTCOME_RESTARTED"), "drop_side": 1}, "dropped"),
     ],
 )
 def test_reasons(how, reason):
