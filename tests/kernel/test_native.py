@@ -149,6 +149,22 @@ def test_a_request_without_room_lends_its_time_to_no_other(veth):
     assert live.run.counters["refused"] == 20
 
 
+@pytest.mark.parametrize("payloads", ["abc", "aaaa"])
+def test_replies_that_come_too_late(veth, payloads):
+    """Each is in time for a later request, whose round trip it does not end."""
+    where = ("--src-ip", LOCAL, "--timeout", "0.2")
+    with TwoEnds() as ends, Live(*TRACEPOINTS, *where) as live:
+        asked = []
+        for payload in payloads[:2]:
+            asked.append(ends.ask(5, 1, payload.encode() * 4))
+            assert live.echo(5, 1)["outcome"] == "incomplete"
+        for payload in payloads[2:]:
+            asked.append(ends.ask(5, 1, payload.encode() * 4))
+            ends.answer(asked.pop(0))
+            echo = live.echo(5, 1)
+            assert (echo["outcome"], echo["ambiguous"], echo["rtt_ns"]) == ("complete", True, None)
+
+
 def test_command_status_is_passed_on(veth):
     """The exit status is the command's."""
     assert trace(*TRACEPOINTS, "--", "sh", "-c", "exit 7").status == 7
