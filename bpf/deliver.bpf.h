@@ -74,14 +74,15 @@ session_at_icmp(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
 		const struct packet *packet, struct echo_key *key, const int probe, __u64 now,
 		const bool typed)
 {
-	const __u16 sum = sum_without_type(packet);
 	struct icmp_rtt_event *session;
+	__u16 sum;
 
 	if (packet->kind == PACKET_REQUEST)
 		return open_receive(cpu, skb, family, key, now, typed);
 	cpu->delivered = (__u64)skb;
 	if (!tracing(DIRECTION_TX) || !arrival_matches(family, key))
 		return NULL;
+	sum = sum_without_type(packet);
 	session = find_receive(family, key, sum, NULL);
 	if (!session)
 		on_unmatched(cpu, family, key, sum, probe, (__u64)skb, now);

@@ -41,7 +41,10 @@ class Unanswered:
         self._direction_at = event.fields["direction"].offset
         self._complete = outcomes["OUTCOME_COMPLETE"]
         self._further = (outcomes["OUTCOME_DUPLICATE"], outcomes["OUTCOME_LATE"])
-        self._given_up = (outcomes["OUTCOME_OPEN"], outcomes["OUTCOME_RESTARTED"])
+        # The last: the kernel says that its reply may be that to other data. Its own may come.
+        self._not_answered = tuple(
+            outcomes[f"OUTCOME_{name}"] for name in ("OPEN", "RESTARTED", "AMBIGUOUS")
+        )
         self._ambiguous = bytes([outcomes["OUTCOME_AMBIGUOUS"]])
         self._tx = btf.enum("icmp_rtt_direction")["DIRECTION_TX"]
         self._identity: Callable[[bytes], tuple[bytes, ...]] = itemgetter(
@@ -55,7 +58,7 @@ class Unanswered:
         outcome = record[self._outcome_at]
         if record[self._direction_at] != self._tx:
             return record
-        if outcome in self._given_up:
+        if outcome in self._not_answered:
             self._expect(record, now_ns, 1)
         elif self._expected and outcome in self._further:
             self._expect(record, now_ns, -1)

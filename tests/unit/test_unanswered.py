@@ -59,6 +59,14 @@ def test_restarted():
     assert is_ambiguous(unanswered, ANSWERED)
 
 
+def test_ended_by_the_reply_to_other_data():
+    """So the kernel says: its own reply may end the next one."""
+    unanswered = Unanswered(ABI)
+    told = record(outcome=number("OUTCOME_AMBIGUOUS"), sum=77)
+    assert unanswered.checked(told, 0) == told
+    assert is_ambiguous(unanswered, ANSWERED)
+
+
 @pytest.mark.parametrize(
     "other",
     [{"id": 9}, {"seq": 9}, {"sum": 9}, {"netns": 9}, {"remote": IPv4Address("192.0.2.9")}],
