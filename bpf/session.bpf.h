@@ -153,7 +153,7 @@ static __always_inline bool emit(struct cpu_state *cpu, struct slot *slot, __u64
 		bpf_probe_read_kernel(record, EVENT_FULL_SIZE, &slot->event);
 	else
 		__builtin_memcpy(record, &slot->event, EVENT_BASE_SIZE);
-	if (outcome != OUTCOME_COMPLETE || !slot->event.outcome) /* else see answers() */
+	if (outcome != OUTCOME_COMPLETE || !slot->event.outcome) /* else see answers() and restart_slot() */
 		record->outcome = outcome;
 	account(cpu, slot, outcome, false);
 	free_slot(slot, place);
@@ -270,21 +270,27 @@ static __always_inline void put_key(struct icmp_rtt_event *event, __u8 family,
 	}
 }
 
-/* Ends the session of a request that was sent again. A global function, as find_tagged is. */
+/*
+ * Ends the session of a request that was sent again. The outcome of the next one, should a
+ * reply end it: it may be that to the first request. Of ours the reader knows more (see
+ * icmp_rtt/unanswered.py), if it learns of the first. A global function, as find_tagged is.
+ */
 __noinline int restart_slot(__u32 number, __u64 word)
 {
 	struct cpu_state *cpu = this_cpu();
 	struct slot *slot = slot_at(number);
+	bool sent, told = false;
 
 	if (!cpu || !slot)
-		return 0;
-	if (slot->key.direction == DIRECTION_TX)
+		return OUTCOME_COMPLETE;
+	sent = slot->key.direction == DIRECTION_TX;
+	if (sent)
 		bpf_map_update_elem(&given_up, &slot->key, &slot->event.sum, BPF_ANY);
 	if (elsewhere(&slot->event))
 		discard(cpu, slot, word, COUNTER_OTHER_INTERFACE);
 	else
-		emit(cpu, slot, word, OUTCOME_RESTARTED);
-	return 0;
+		told = emit(cpu, slot, word, OUTCOME_RESTARTED);
+	return sent && told ? OUTCOME_COMPLETE : OUTCOME_AMBIGUOUS;
 }
 
 /*
@@ -297,6 +303,7 @@ static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu
 							    const bool looked)
 {
 	struct icmp_rtt_event *session = NULL;
+	__u8 outcome = OUTCOME_COMPLETE;
 	struct slot *slot;
 	__u64 word = 0;
 
@@ -310,7 +317,7 @@ static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu
 			return NULL;
 		}
 		if (word)
-			restart_slot(slot_of_session(session)->number, word);
+			outcome = restart_slot(slot_of_session(session)->number, word);
 	}
 	slot = claim_slot(family, key);
 	if (!slot) {
@@ -325,6 +332,7 @@ static __always_inline struct icmp_rtt_event *open_session(struct cpu_state *cpu
 	if (config.stacks)
 		__builtin_memset(session->stack_bytes, 0, sizeof(session->stack_bytes));
 	put_key(session, family, key);
+	session->outcome = outcome;
 	publish(slot);
 	return session;
 }
