@@ -100,6 +100,29 @@ static __always_inline void move_stamp(struct icmp_rtt_event *session,
 }
 
 /*
+ * Forgets how a reply came in that was dropped on its way to ICMP, as another one has come.
+ * A global function, as find_tagged is.
+ */
+__noinline int arrive_anew(__u32 number)
+{
+	struct slot *slot = slot_at(number);
+	struct icmp_rtt_event *session;
+
+	if (!slot)
+		return 0;
+	session = &slot->event;
+	for (int hook = HOOK_RECV; hook <= HOOK_IP_RCV; hook++) {
+		session->ts_ns[hook] = 0;
+		session->skb[hook] = 0;
+	}
+	session->side[SIDE_RECEIVE].ifindex = 0;
+	session->drop_side = 0;
+	session->arrival_gone = 0;
+	note_task(session, SIDE_RECEIVE);
+	return 0;
+}
+
+/*
  * Gives a session what its packet's arrival has kept. @dev_wanted: the device
  * at hand is the one asked for, so the arrival counts though it was stamped on
  * a lower device.
@@ -109,6 +132,8 @@ static __always_inline void adopt(struct icmp_rtt_event *session, struct arrival
 {
 	if (!session->ts_ns[HOOK_RECV] && !session->ts_ns[HOOK_IP_RCV])
 		note_task(session, SIDE_RECEIVE);
+	else if (session->arrival_gone)
+		arrive_anew(slot_of_session(session)->number);
 	if (arrival->recv_ns && arrival->stray && !dev_wanted)
 		session->other_interface = 1;
 	else
@@ -202,6 +227,8 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 	struct arrival *arrival;
 	__u32 found;
 
+	if (session->arrival_gone)
+		arrive_anew(slot_of_session(session)->number);
 	if (session->ts_ns[HOOK_RECV] && session->cpu[HOOK_RECV] != number) {
 		number = session->cpu[HOOK_RECV];
 		cpu = bpf_map_lookup_elem(&cpus, &number);
@@ -223,8 +250,12 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 	if (!arrival && tracing(DIRECTION_RX) && key->direction == DIRECTION_RX)
 		arrival = bpf_map_lookup_elem(&fragments, key);
 	if (!arrival) {
-		/* Its headers were not where on_recv can read them, or its place was needed. */
-		if (!session->ts_ns[HOOK_RECV] && !session->other_interface)
+		/*
+		 * Its headers were not where on_recv can read them, or its place was needed.
+		 * Where no hook follows on_recv, that keeps nothing of a reply.
+		 */
+		if (config.tx_close != HOOK_RECV && !session->ts_ns[HOOK_RECV] &&
+		    !session->other_interface)
 			count(cpu, COUNTER_UNPARSED);
 		return;
 	}

@@ -206,7 +206,8 @@ static __always_inline void on_icmp_rcv(void *ctx, struct sk_buff *skb, const in
 			cpu->delivered = (__u64)skb;
 		wanted = device_wanted(dev, typed);
 		word = arrival->word;
-		adopt(session, arrival, wanted);
+		/* Its other stamp is what it was found by. */
+		move_stamp(session, arrival, HOOK_IP_RCV, arrival->ip_rcv_probe, arrival->ip_rcv_ns);
 		release_arrival(arrival);
 		on_delivered(ctx, cpu, session, word, skb, dev, wanted, probe, now, typed);
 		return;

@@ -174,11 +174,19 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 		complete_session(cpu, session, word, bpf_ktime_get_ns());
 		return;
 	}
-	if (side == SIDE_RECEIVE && overheard)
+	if (side == SIDE_RECEIVE && packet.kind == PACKET_REQUEST &&
+	    session->skb[HOOK_RECV] == (__u64)skb && passes_through(skb, family, &key)) {
+		disown(cpu, slot_of_session(session), word);
+		return;
+	}
+	if (side == SIDE_RECEIVE && overheard) {
 		unstamp(session, (__u64)skb);
-	else if (side == SIDE_RECEIVE)
+	} else if (side == SIDE_RECEIVE) {
 		adopt_arrival(cpu, session, skb, &key,
 			      dev && device_wanted(dev, TYPED_TRACEPOINT));
+		session->arrival_gone = packet.kind == PACKET_REPLY &&
+					session->skb[HOOK_RECV] == (__u64)skb;
+	}
 	session->drop_side = side + 1;
 	session->drop_hook = last_hook(session, side);
 	session->drop_ip = location;

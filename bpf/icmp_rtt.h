@@ -186,6 +186,7 @@ struct icmp_rtt_event {
 	__u8 drop_hook; /* last hook that had seen the packet; HOOK_COUNT: none had */
 	__u8 drop_side; /* 1 + enum icmp_rtt_side_index; 0: no drop seen */
 	__u16 sum; /* of the request that we send: see sum_without_type() */
+	__u8 arrival_gone; /* the reply whose arrival is stamped was dropped: another one may come */
 	__u32 netns;	   /* inode number */
 	__u32 drop_reason; /* enum skb_drop_reason of the running kernel; 0: none given */
 	__u64 drop_ip; /* kernel address */

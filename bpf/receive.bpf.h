@@ -91,9 +91,9 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 		return;
 	}
 	/* A bridge hands on what its port has received: the last device is whose it is. */
+	adopt(session, arrival, true);
 	if (!session->side[SIDE_RECEIVE].ifindex || session->skb[HOOK_RECV] == arrival->skb)
 		note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
-	adopt(session, arrival, true);
 	arrival->number = slot_of_session(session)->number;
 	arrival->word = word;
 }

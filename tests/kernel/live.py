@@ -120,6 +120,12 @@ class TwoEnds:
         self._peer.sendto(icmp_message(0, asked.id, asked.seq, payload), (LOCAL, 0))
         _await(self._local, 0, asked.id, asked.seq, payload)
 
+    def answer_in_vain(self, asked, ttl):
+        """Send a reply to ``asked`` with this time to live, by which something drops it."""
+        self._peer.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+        self._peer.sendto(icmp_message(0, asked.id, asked.seq, asked.payload), (LOCAL, 0))
+        self._peer.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 64)
+
 
 def socket_in(netns, make):
     """What ``make`` makes in the network namespace of this name."""

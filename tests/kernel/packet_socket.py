@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Send echo requests through a packet socket, link header and all, as packet crafters do.
 
-Arguments: device, MAC address of the next hop, source, destination, id, how many, and
-"bypass" to send them around the device's queue.
+Arguments: device, MAC address of the next hop (and a slash and a VLAN's id, to tag them),
+source, destination, id, how many, and "bypass" to send them around the device's queue.
 """
 
 import socket
 import struct
 import sys
 
-ETH_P_IP = 0x0800
+ETH_P_IP, ETH_P_8021Q = 0x0800, 0x8100
 ECHO_REQUEST = 8
 SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20
 
@@ -38,7 +38,9 @@ def main(device, mac, source, destination, identifier, count, *bypass):
         sender.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, int(bool(bypass)))
         sender.bind((device, ETH_P_IP))
         own_mac = sender.getsockname()[4]
-        ethernet = bytes.fromhex(mac.replace(":", "")) + own_mac + struct.pack("!H", ETH_P_IP)
+        hop, _, vlan = mac.partition("/")
+        tag = struct.pack("!HH", ETH_P_8021Q, int(vlan)) if vlan else b""
+        ethernet = bytes.fromhex(hop.replace(":", "")) + own_mac + tag + struct.pack("!H", ETH_P_IP)
         for sequence in range(1, int(count) + 1):
             sender.send(ethernet + echo_request(source, destination, int(identifier), sequence))
 

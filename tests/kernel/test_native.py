@@ -16,6 +16,7 @@ from conftest import LOCAL, PEER, assert_identities, sh, trace
 from live import Live, TwoEnds
 
 pytestmark = pytest.mark.native
+PACKET_SOCKET = str(Path(__file__).with_name("packet_socket.py"))
 TRACEPOINTS = ("--backend", "tracepoint", "--disable-kernel-stacks")
 
 
@@ -163,6 +164,63 @@ def test_replies_that_come_too_late(veth, payloads):
             ends.answer(asked.pop(0))
             echo = live.echo(5, 1)
             assert (echo["outcome"], echo["ambiguous"], echo["rtt_ns"]) == ("complete", True, None)
+
+
+def test_a_request_sent_again_while_nobody_listens(veth):
+    """That the first was restarted is lost: the reply may be its own all the same."""
+    with TwoEnds() as ends, Live("--backend", "tracepoint", "--src-ip", LOCAL) as live:
+        live.send(signal.SIGSTOP)
+        for _ in range(3000):  # with stacks there is room for some 2,000
+            ends.ask(6, 1, b"fill")
+        asked = [ends.ask(7, 1, b"same") for _ in range(2)]
+        live.send(signal.SIGCONT)
+        live.echo(6, 1)  # there is room again
+        ends.answer(asked[0])
+        echo = live.echo(7, 1)
+        assert (echo["outcome"], echo["ambiguous"], echo["rtt_ns"]) == ("complete", True, None)
+    assert live.run.counters["incomplete_lost"] > 0
+    assert_identities(live.run)
+
+
+def test_a_request_to_us_that_comes_again(veth):
+    """One answer to two of them is either's."""
+    where = ("--direction", "rx", "--netns", "irtpeer")
+    with TwoEnds() as ends, Live(*TRACEPOINTS, *where) as live:
+        asked = [ends.ask(8, 1, b"same") for _ in range(2)]
+        ends.answer(asked[0])
+        assert live.echo(8, 1)["reason"] == "restarted"
+        echo = live.echo(8, 1)
+        assert (echo["outcome"], echo["ambiguous"], echo["rtt_ns"]) == ("complete", True, None)
+
+
+@pytest.fixture
+def for_others(veth):
+    """What sends us 12 requests that are not for us, by what becomes of them."""
+    sh(
+        f"""
+        ip link add w0 type veth peer name w1; ip link set w0 up; ip link set w1 up
+        ip address add 10.78.9.1/24 dev w0; sysctl -qw net.ipv4.conf.v0.forwarding=1
+        ip -n irtpeer route add 10.78.9.0/24 via {LOCAL}"""
+    )
+    ping = ("ping", "-q", "-c", "12", "-i", "0.01", "-W", "0.5", "-t", "1", "10.78.9.2")
+    mac = json.loads(sh("ip -json link show v0"))[0]["address"]
+    tagged = (sys.executable, PACKET_SOCKET, "v1", f"{mac}/55", PEER, LOCAL, "9", "12")
+    yield {"no hop is left": ping, "no such vlan": tagged}
+    sh(
+        f"""
+        ip link delete w0; sysctl -qw net.ipv4.conf.v0.forwarding=0
+        ip -n irtpeer route delete 10.78.9.0/24 via {LOCAL}"""
+    )
+
+
+@pytest.mark.parametrize("why", ["no hop is left", "no such vlan"])
+def test_requests_that_end_here_and_were_not_for_us(for_others, why):
+    """They are dropped, hold no room, and are no unanswered ones of ours."""
+    where = ("--direction", "rx", "--interface", "v0", "--max-sessions", "8", "--timeout", "0.2")
+    run = trace(*TRACEPOINTS, *where, "--", "ip", "netns", "exec", "irtpeer", *for_others[why])
+    assert run.echoes == []
+    counted = [run.counters[name] for name in ("requests", "other_address", "refused")]
+    assert counted == [0, 12, 0]
 
 
 def test_command_status_is_passed_on(veth):
