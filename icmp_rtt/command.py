@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from icmp_rtt.errors import IcmpRttError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
 __all__ = ("Command", "CommandError")
@@ -50,6 +51,7 @@ class Command:
         self._pid = 0
         self._status: int | None = None
         self._due: list[tuple[int, int]] = []  # signals to be sent, with their times (ns)
+        self._told: set[tuple[int, bytes]] = set()  # what it had started when it was told to end
 
     def __enter__(self) -> Command:
         # Python ignores these two; a child would inherit that.
@@ -73,13 +75,16 @@ class Command:
     def exit_status(self) -> int | None:
         """As a shell gives it (128 + number for a signal), None while the command runs.
 
-        Sends the signals whose time has come.
+        Sends the signals whose time has come. With the command's end it has come for what
+        the command has started, and does not heed an interrupt: a shell's background jobs.
         """
         if self._status is None:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
             if pid:
                 code = os.waitstatus_to_exitcode(status)
                 self._status = code if code >= 0 else 128 - code
+                for _, number in self._due:
+                    _tell(self._told & _processes().keys(), number)
         if self._status is None and self._due and time.monotonic_ns() >= self._due[0][0]:
             self._send(self._due.pop(0)[1])
         return self._status
@@ -108,6 +113,7 @@ class Command:
         if self._status is not None:
             return
         started = _descendants(self._pid)
+        self._told.update(started)
         try:
             os.kill(self._pid, number)
         except PermissionError as error:
@@ -115,24 +121,38 @@ class Command:
                 f"cannot end {self._words[0]!r}, which runs as another user:"
                 " run as root, or with CAP_KILL"
             ) from error
-        for pid in started:
+        _tell(started, number)
+        with contextlib.suppress(OSError):
+            os.kill(self._pid, signal.SIGCONT)  # if it was stopped it could not end
+
+
+def _tell(processes: Iterable[tuple[int, bytes]], number: int) -> None:
+    for each in (number, signal.SIGCONT):
+        for pid, _ in processes:
             with contextlib.suppress(OSError):  # it has ended, or runs as another user
-                os.kill(pid, number)
-        for pid in (self._pid, *started):
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGCONT)  # one that was stopped could not end
+                os.kill(pid, each)
 
 
-def _descendants(pid: int) -> list[int]:
-    """The processes below ``pid``, as far as /proc shows them."""
-    children: dict[int, list[int]] = {}
+def _descendants(pid: int) -> list[tuple[int, bytes]]:
+    """The processes below ``pid``, as far as /proc shows them, and when each was started."""
+    children: dict[int, list[tuple[int, bytes]]] = {}
+    for process, parent in _processes().items():
+        children.setdefault(parent, []).append(process)
+    found = [*children.get(pid, ())]
+    for each, _ in found:
+        found += children.get(each, ())
+    return found
+
+
+def _processes() -> dict[tuple[int, bytes], int]:
+    """The parent of each, by its number and its start: the number alone may be used again."""
+    parents: dict[tuple[int, bytes], int] = {}
     with contextlib.suppress(OSError):
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return {}  # of another namespace, with other numbers
         for name in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
                 # The command's name, in parentheses, may have anything in it.
-                parent = int(file.read().rpartition(b")")[2].split()[1])
-                children.setdefault(parent, []).append(int(name))
-    found = [pid]
-    for each in found:
-        found += children.get(each, ())
-    return found[1:]
+                fields = file.read().rpartition(b")")[2].split()
+                parents[int(name), fields[19]] = int(fields[1])
+    return parents

@@ -156,6 +156,22 @@ def test_terminated_after_the_interrupt(tmp_path, monkeypatch):
     assert gone(pid)
 
 
+def test_what_does_not_heed_the_interrupt_ends_with_the_command(tmp_path):
+    """A shell without a terminal has its background jobs ignore it, and dies of it itself."""
+    pid = tmp_path / "pid"
+    with shell(f"sleep 100 & echo $! >{pid}; wait") as child:
+        started(pid)
+        child.interrupt()
+        assert wait(child) == 130
+    assert gone(pid)
+
+
+def test_numbers_of_another_namespace_are_not_signalled(monkeypatch):
+    """Where /proc is of one, they are other processes'."""
+    monkeypatch.setattr(command.os, "readlink", lambda path: "1")
+    assert command._descendants(os.getppid()) == []
+
+
 def test_no_child_left_running():
     """Leaving the context ends a command that still runs."""
     with shell("exec sleep 10") as child:
