@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """``python -m icmp_rtt`` is the command ``icmp-rtt``, and where that begins."""
 
-import signal
+# Not signal: that takes other modules, in which an interrupt would be told.
+import _signal  # type: ignore[import-not-found]
 import sys
 
 # Until the command looks after its signals itself: an import that is interrupted would
 # print where it was.
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 from icmp_rtt.cli import main  # noqa: E402 - see above
 
