@@ -68,6 +68,17 @@ class _Parser(argparse.ArgumentParser):
     def print_help(self, file: object = None) -> NoReturn:
         raise _HelpAsked(self.format_help())
 
+    def join_numbers(self, words: Sequence[str]) -> list[str]:
+        """A flag's value that begins with a minus would be taken for a flag, and not be named."""
+        joined: list[str] = []
+        for word in words:
+            action = self._option_string_actions.get(joined[-1]) if joined else None
+            if action is not None and action.nargs is None and word[:1] == "-" and _is_number(word):
+                joined[-1] += f"={word}"
+            else:
+                joined.append(word)
+        return joined
+
     def refuse_unknown_flags(self, words: Sequence[str]) -> None:
         """Name an unknown flag; argparse would take its value for an action and name that."""
         for word in words:
@@ -92,6 +103,7 @@ def parse(prog: str, argv: Sequence[str]) -> Request:
         if not command:
             raise OptionError("no COMMAND follows --; give one, or leave -- out")
     parser = make_parser(prog)
+    words = parser.join_numbers(words)
     parser.refuse_unknown_flags(words)
     try:
         given = parser.parse_args(words)
@@ -103,6 +115,14 @@ def parse(prog: str, argv: Sequence[str]) -> Request:
     if action == "check":
         _refuse_trace_options(given, parser)
     return Request(action, _options(given, command))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _refuse_trace_options(given: argparse.Namespace, parser: _Parser) -> None:

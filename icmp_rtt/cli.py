@@ -61,6 +61,11 @@ def main(argv: Sequence[str] | None = None, make_tracer: MakeTracer | None = Non
         return error.exit_status
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except ImportError as error:
+        if "failed to map" not in str(error):
+            return _internal(error, verbose)
+        _say(f"out of memory: {shortage(errno.ENOMEM)}")
+        return 1
     except MemoryError:
         _say(f"out of memory: {shortage(errno.ENOMEM)}")
         return 1

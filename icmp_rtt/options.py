@@ -44,6 +44,7 @@ _MAX_SESSIONS = 1 << 20
 _MAX_COUNT = 1 << 63
 _MAX_NS = 1 << 62  # 146 years; leaves room for sums in 64 bits
 _IFNAME_BYTES = 15
+_NOT_IN_IFNAME = frozenset(b"/: \t\n\v\f\r\xa0")  # dev_valid_name(), to which 0xa0 is a space
 
 
 class Place(NamedTuple):
@@ -152,13 +153,13 @@ def parse_interface(option: str, text: str) -> str:
     Raises:
         OptionError: none may have it.
     """
-    length = len(text.encode("utf-8", "surrogateescape"))
-    if length > _IFNAME_BYTES:
+    name = text.encode("utf-8", "surrogateescape")
+    if len(name) > _IFNAME_BYTES:
         raise OptionError(
             f"{option}: no interface can have the name {text!r}, longer than {_IFNAME_BYTES} bytes;"
             " of one with an alternative name give its own: 'ip link' lists those there are"
         )
-    if not length or text in (".", "..") or _has_any(text, "/:"):
+    if not name or text in (".", "..") or not _NOT_IN_IFNAME.isdisjoint(name):
         raise OptionError(
             f"{option}: no interface can have the name {text!r}; 'ip link' lists those there are"
         )
@@ -250,7 +251,3 @@ def _refuse_mask(text: str) -> None:
     _, slash, length = text.partition("/")
     if slash and not length.isdigit():
         raise ValueError
-
-
-def _has_any(text: str, chars: str) -> bool:
-    return any(char in chars or char.isspace() for char in text)

@@ -73,6 +73,11 @@ def refused_everything(error: LibbpfError) -> RequirementError:
             "this kernel lacks bpf_rdonly_cast, which libbpf then looks for in its modules:"
             " run as root, or give the process CAP_SYS_ADMIN as well"
         )
+    elif error.errno == ESRCH:  # of a load as a whole: it got no further than that
+        why = (
+            "the BPF object cannot be loaded: libbpf could not load the kernel's BTF:"
+            f" {shortage(ENOMEM)}, if it is that; --verbose shows its words"
+        )
     else:
         what_to_do = shortage(error.errno)
         why = f"the BPF object cannot be loaded: {error}" + (

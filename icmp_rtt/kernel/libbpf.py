@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from errno import EINVAL
+import os
+from errno import EINVAL, ENOMEM
 from typing import TYPE_CHECKING, Any
 
 from icmp_rtt import carried
-from icmp_rtt.errors import LibbpfError, RequirementError
+from icmp_rtt.errors import LibbpfError, RequirementError, shortage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -335,11 +336,15 @@ def _open(path: str | None) -> ctypes.CDLL:
     if library is not None:
         return library
     name = path or carried.LIBBPF
+    if path is not None and os.path.exists(path):
+        name = os.path.abspath(path)  # without a slash it would be looked for elsewhere
     try:
         return ctypes.CDLL(name, use_errno=True)
     except OSError as error:
         if path is None and str(error).startswith(f"{name}: cannot open"):
             raise RequirementError(f"libbpf missing{_older_one()}: {_REMEDY}") from error
+        if "failed to map" in str(error):
+            raise RequirementError(f"cannot load libbpf: {error}: {shortage(ENOMEM)}") from error
         raise RequirementError(f"cannot load libbpf: {error}: {_REMEDY}") from error
 
 

@@ -100,6 +100,25 @@ def test_a_library_that_is_not_libbpf_is_refused():
         Libbpf("libc.so.6")
 
 
+def test_a_path_without_a_slash_is_of_the_current_directory(tmp_path, monkeypatch):
+    """As those of all other files; the system's library of that name is another one."""
+    (tmp_path / "libbpf.so.1").write_bytes(b"no library")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RequirementError, match=f"{tmp_path}/libbpf.so.1: "):
+        Libbpf("libbpf.so.1")
+
+
+def test_a_library_without_room_is_a_lack_of_memory(monkeypatch):
+    """To install it once more would not help."""
+
+    def no_room(name, **_):
+        raise OSError(f"{name}: failed to map segment from shared object")
+
+    monkeypatch.setattr(libbpf_module.ctypes, "CDLL", no_room)
+    with pytest.raises(RequirementError, match="raise the limit of memory"):
+        Libbpf("libbpf.so.1")
+
+
 def test_a_number_below_zero_is_a_failure():
     """Its errno, the call, and what the call was about are in the error."""
     lib = FakeLib(bpf_object__load=lambda _: -EBUSY)

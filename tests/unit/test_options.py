@@ -139,13 +139,15 @@ def test_too_many_sessions():
         options.parse_max_sessions("--max-sessions", "1048577")
 
 
-@pytest.mark.parametrize("name", ["eth0", "a" * 15, "br-1.100@x", "é" * 7])
+@pytest.mark.parametrize("name", ["eth0", "a" * 15, "br-1.100@x", "é" * 7, "a\u2003b", "a\x1f"])
 def test_interfaces(name):
     """Any name that the kernel would take."""
     assert options.parse_interface("--interface", name) == name
 
 
-@pytest.mark.parametrize("name", ["", "a" * 16, "é" * 8, "a/b", "a b", "a:1", ".", "..", "a\n"])
+@pytest.mark.parametrize(
+    "name", ["", "a" * 16, "é" * 8, "a/b", "a b", "a:1", ".", "..", "a\n", "à"]
+)
 def test_bad_interfaces(name):
     """A name that the kernel would not take is refused without looking."""
     with pytest.raises(OptionError, match=r"^--interface: no interface can have the name"):

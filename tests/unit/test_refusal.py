@@ -76,6 +76,7 @@ def test_what_is_refused_with_it():
         (errno.EINVAL, "failed to iterate BTF objects", "bpf_rdonly_cast"),
         (errno.EMFILE, "", r"Too many open files \(errno 24\): raise the limit of open files"),
         (errno.ENOMEM, "", "smaller --max-sessions"),
+        (errno.ESRCH, "", "could not load the kernel's BTF: raise the limit of memory"),
         (errno.EINVAL, "", r"bpf_object__load\(x\) failed: Invalid argument \(errno 22\)$"),
     ],
 )
