@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ("AMBIGUOUS", "REORDERED", "drop_location", "drop_reason_name", "verdict")
 
 AMBIGUOUS = (
-    "an earlier request with the same id, sequence and data was not answered;"
+    "an earlier request had the same id and sequence;"
     " this reply may be that one's, so the round trip time is not known"
 )
 REORDERED = "a request that was sent later was answered before this one"

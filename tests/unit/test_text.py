@@ -135,7 +135,7 @@ def test_incomplete():
 def test_ambiguous():
     """An echo whose reply may be another's has no round trip time, and says why."""
     lines = render(guide_echo(ambiguous=True))
-    assert lines[6].startswith("Note: an earlier request with the same id, sequence and data ")
+    assert lines[6].startswith("Note: an earlier request had the same id and sequence; ")
     assert lines[-3:-1] == [
         "Total RTT (Path1 Start to Path2 End):     N/A",
         "Inter-Path Latency (P1 end -> P2 start):     N/A",
