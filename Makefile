@@ -40,7 +40,7 @@ build: $(OBJECT) build/bytecode ## compile the BPF object and Python's modules (
 demo: ## trace 5 pings between two namespaces; installs what is missing
 	tests/tools/install-deps build run
 	$(MAKE) --no-print-directory build $(VENV)/run
-	tests/tools/demo $(CURDIR)/$(VPYTHON)
+	tests/tools/demo "$(CURDIR)/$(VPYTHON)"
 
 test: ## unit tests, on this kernel, six stages on four stock ones; installs what is missing
 	tests/tools/install-deps all
@@ -65,7 +65,7 @@ ci: ## what a build server calls: build, lint, tests, dist; tells what it skippe
 bench: ## what it costs, beside bpftrace: KERNEL=bookworm|sid|all|none CONTENDERS=a,b PROGRAMS=1
 	tests/tools/install-deps all bench
 	$(MAKE) --no-print-directory build $(VENV)/dev
-	PYTHONPATH=$(CURDIR):$(CURDIR)/tests/unit $(VPYTHON) tests/bench/bench.py --kernel $(KERNEL) \
+	PYTHONPATH="$(CURDIR):$(CURDIR)/tests/unit" $(VPYTHON) tests/bench/bench.py --kernel $(KERNEL) \
 		$(if $(CONTENDERS),--contenders $(CONTENDERS)) $(if $(PROGRAMS),--programs)
 
 lint: $(VENV)/dev build/lint.o ## ruff, mypy --strict, clang with warnings as errors
@@ -82,7 +82,7 @@ deps: ## install the Debian packages and the virtual environment for all of this
 dist: ## tar archive, zipapp, wheel and Debian package, in dist; installs what is missing
 	tests/tools/install-deps build dist
 	$(MAKE) --no-print-directory build $(VENV)/dev
-	tests/dist/all $(CURDIR)/$(VPYTHON)
+	tests/dist/all "$(CURDIR)/$(VPYTHON)"
 
 btf: ## minimal BTF of the running kernel, BTF=FILE's or KERNEL=SUITE's, in dist
 	tests/tools/install-deps build btf $(if $(filter-out all,$(KERNEL)),vm)
@@ -96,18 +96,18 @@ wheel: build $(VENV)/dev ## build/wheel/*.whl
 	$(VPYTHON) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
 
 install: wheel ## install below PREFIX (/usr/local); DESTDIR is honoured
-	rm -rf $(DESTDIR)$(PREFIX)/lib/icmp-rtt
-	$(VPYTHON) -m pip install --quiet --no-index --find-links $(VENV)/wheels \
-		--target $(DESTDIR)$(PREFIX)/lib/icmp-rtt build/wheel/*.whl
-	rm -rf $(DESTDIR)$(PREFIX)/lib/icmp-rtt/bin
-	install -d $(DESTDIR)$(PREFIX)/bin
+	rm -rf "$(INSTALLED)/lib/icmp-rtt"
+	umask 022; $(VPYTHON) -m pip install --quiet --no-index --find-links $(VENV)/wheels \
+		--target "$(INSTALLED)/lib/icmp-rtt" build/wheel/*.whl
+	rm -rf "$(INSTALLED)/lib/icmp-rtt/bin"
+	install -d "$(INSTALLED)/bin"
 	tests/tools/launcher /usr/bin/python3 ../lib/icmp-rtt >build/launcher
 	for name in $(COMMANDS); do \
-		install -m 755 build/launcher $(DESTDIR)$(PREFIX)/bin/$$name || exit; done
+		install -m 755 build/launcher "$(INSTALLED)/bin/$$name" || exit; done
 
 uninstall: ## remove what install put there
-	rm -rf $(DESTDIR)$(PREFIX)/lib/icmp-rtt
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,$(COMMANDS))
+	rm -rf "$(INSTALLED)/lib/icmp-rtt"
+	for name in $(COMMANDS); do rm -f "$(INSTALLED)/bin/$$name" || exit; done
 
 clean: ## remove what was built; kernels and virtual environment stay
 	rm -rf build dist icmp_rtt.egg-info $(OBJECT)
@@ -121,6 +121,7 @@ help: ## this list
 	echo 'PREFIX, DESTDIR; ICMP_RTT_CACHE is where kernels are kept (~/.cache/icmp-rtt).'
 
 COMMANDS       := icmp-rtt kernel_icmp_rtt.py
+INSTALLED       = $(DESTDIR)$(PREFIX)
 REQUIREMENTS   := tests/tools/requirements-dev.txt
 PYTHON_SOURCES := icmp_rtt setup.py tests tests/tools/run-tests tests/vm/run tests/fuzz/run
 PYTHON_SOURCES += $(addprefix tests/dist/,copy-package docs in-guest zipapp)
@@ -143,11 +144,11 @@ build/unstripped/icmp_rtt_nobtf.bpf.o: BPF_CFLAGS += -DWITHOUT_KERNEL_BTF
 build/unstripped/%.bpf.o: bpf/icmp_rtt.bpf.c build/compiler
 	$(call msg,BPF,$@)
 	mkdir -p $(@D)
-	$(CLANG) $(BPF_CFLAGS) -MMD -MP -c $< -o $@
+	$(CLANG) $(BPF_CFLAGS) -MD -MP -c $< -o $@
 
 build/lint.o: bpf/icmp_rtt.bpf.c build/compiler
 	$(call msg,BPF,'$< (-Werror)')
-	$(CLANG) $(BPF_CFLAGS) -Werror -MMD -MP -c $< -o $@
+	$(CLANG) $(BPF_CFLAGS) -Werror -MD -MP -c $< -o $@
 
 -include $(wildcard build/unstripped/*.d) build/lint.d
 
@@ -159,8 +160,8 @@ build/bytecode: $(shell find icmp_rtt -type f -name '[!.]*.py')
 # Changes with the compiler and its options, so that the object is built anew.
 build/compiler: FORCE
 	mkdir -p $(@D)
-	echo '$(CLANG) $(LLVM_STRIP) $(BPF_CFLAGS) $(STRIP_FLAGS)' | cmp -s - $@ || \
-		echo '$(CLANG) $(LLVM_STRIP) $(BPF_CFLAGS) $(STRIP_FLAGS)' >$@
+	{ echo '$(CLANG) $(LLVM_STRIP) $(BPF_CFLAGS) $(STRIP_FLAGS)'; $(CLANG) --version; } >$@.new
+	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 # The virtual environment: "run" holds what the tool needs, "dev" the rest too
 
