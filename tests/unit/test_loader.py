@@ -42,6 +42,15 @@ def test_libbpf_and_the_symbol_table_agree_on_the_place_of_the_configuration(lib
     assert place == (symbol.section, symbol.offset, symbol.size)
 
 
+def test_the_readme_knows_how_long_a_session_is(lib):
+    """Its table of what memory is used is about this object."""
+    with contextlib.closing(Loader(lib, CARRIED[0], None)) as found:
+        before = found.btf.struct("slot").fields["event"].offset
+        without, with_stacks = (before + found.record_size(stacks) for stacks in (False, True))
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert f"| a session | {without} bytes without stacks, {with_stacks} with," in readme
+
+
 def test_btf_begins_where_it_is_looked_for():
     """Before libbpf, which may believe it, gets it."""
     for path in CARRIED:
