@@ -34,6 +34,76 @@ def test_timeout_beyond_the_uptime(monkeypatch, uptime_ns, timeout_ns, oldest_ns
     assert swept == [oldest_ns]
 
 
+RAW = {
+    "requests": 100,
+    "complete": 60,
+    "expired": 5,
+    "in_flight": 4,
+    "restarted": 3,
+    "restarted_lost": 1,
+    "refused": 8,
+    "reported": 40,
+    "below_threshold": 12,
+    "unasked": 5,
+    "events_lost": 3,
+    "other_interface": 20,
+    "skipped": 2,
+}
+
+
+@pytest.fixture
+def tracing(monkeypatch):
+    """A tracer whose kernel has counted RAW, and tells of no misses itself."""
+    kernel = SimpleNamespace(tells_kprobes=True)
+    monkeypatch.setattr(tracer.Tracer, "_kernel", kernel)
+    monkeypatch.setattr(tracer.Tracer, "_raw_counters", lambda self: dict(RAW))
+    made = tracer.Tracer(SimpleNamespace(symbols=None), Options(), print, lambda: None)
+    made._misses = None
+    return made
+
+
+def test_what_the_kernel_counted_adds_up(tracing):
+    """A request on another interface is none; what came while probes went is under way."""
+    tracing._cut_off = 7
+    counted = tracing.counters()
+    assert {name: counted[name] for name in ("requests", "incomplete", "in_flight")} == {
+        "requests": 80,
+        "incomplete": 8,
+        "in_flight": 11,
+    }
+    assert (counted["complete"], counted["replies"], counted["reported"]) == (53, 53, 33)
+    assert (counted["probe_misses"], counted["incomplete_lost"]) == (2, 1)
+    ends = ("complete", "incomplete", "in_flight", "refused")
+    assert counted["requests"] == sum(counted[name] for name in ends)
+    told = ("reported", "below_threshold", "unasked", "events_lost")
+    assert counted["complete"] == sum(counted[name] for name in told)
+
+
+def test_what_comes_while_probes_go_is_cut_off(tracing, monkeypatch):
+    """It may lack stages: it is not reported, and counts as under way."""
+    late = {b"in time": False, b"late": True}
+    arriving = [[b"in time", b"late"], [b"late"], []]
+    swept = []
+    monkeypatch.setattr(tracing, "_sweep", lambda **how: swept.append(how))
+    monkeypatch.setattr(tracing, "_count_misses", lambda: None)
+    monkeypatch.setattr(tracing, "_completed_after", lambda end_ns, record: late[record])
+    monkeypatch.setattr(tracing, "_checked", lambda records: records)
+    tracing._links = {}
+    tracing._ring = SimpleNamespace(consume=lambda: arriving.pop(0))
+    assert tracing.finish() == [b"in time"]
+    assert swept == [{"ending": True}, {"last_time": True, "ending": True}]
+    assert tracing.counters()["in_flight"] == RAW["in_flight"] + 2
+
+
+def test_what_is_given_up_comes_in_its_order(tracing, monkeypatch):
+    """The sweep goes by slots; a reader expects the order in which requests were sent."""
+    monkeypatch.setattr(tracing, "_sweep", lambda **how: None)
+    monkeypatch.setattr(tracing, "_given_up_ns", lambda record: record[0])
+    monkeypatch.setattr(tracing, "_checked", lambda records: records)
+    tracing._ring = SimpleNamespace(poll=lambda timeout_ms: [b"9"], consume=lambda: [b"3", b"1"])
+    assert tracing.poll(0) == [b"9", b"1", b"3"]
+
+
 def start(monkeypatch, import_rest, survey):
     """A start whose survey is ``survey``, and refuses everything then."""
 
