@@ -100,7 +100,7 @@ enum icmp_rtt_counter {
 	COUNTER_RESTARTED_LOST,	  /* of those, not reported: no room, or both began at once */
 	COUNTER_REFUSED,	  /* no room among the sessions */
 	COUNTER_DUPLICATE_REPLIES,
-	COUNTER_LATE_REPLIES,	  /* after the reader had given the echo up */
+	COUNTER_LATE_REPLIES,	  /* after the echo was given up, or its key started again */
 	COUNTER_UNMATCHED_REPLIES,
 	COUNTER_OTHER_ADDRESS,	  /* echoes passed over, by the first thing that did not match */
 	COUNTER_OTHER_DIRECTION,

@@ -39,8 +39,8 @@ struct slot {
 
 /*
  * Words of the slots. Key: number of a bucket; value: struct bucket (the reader
- * sets the number of entries, a power of two). Changed by claim, take and
- * free_slot. An array with an own way of finding: a hash map's insert, lookups
+ * sets the number of entries, a power of two). Changed by claim, publish, take
+ * and free_slot. An array with an own way of finding: a hash map's insert, lookups
  * and delete were three quarters of what an echo cost.
  */
 struct {

@@ -38,7 +38,7 @@ _DEBUG = 2  # enum libbpf_print_level
 _KEPT = 1 << 20  # bytes of log
 _LONGEST_MESSAGE = 32 << 20  # bytes; the verifier's log ends at 16 MiB
 _VA_LIST_SIZE = 32  # bytes; 24 on x86-64
-_REMEDY = "apt install libbpf1, or name a newer one with --libbpf FILE"
+_REMEDY = "apt install libbpf1, or name a newer one with --libbpf PATH"
 
 _VOID, _INT, _U32, _SIZE = None, ctypes.c_int, ctypes.c_uint32, ctypes.c_size_t
 _PTR, _STR = ctypes.c_void_p, ctypes.c_char_p
