@@ -90,8 +90,8 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 			session->other_interface = 1;
 		return;
 	}
-	/* A bridge hands on what its port has received: the last device is whose it is. */
 	adopt(session, arrival, true);
+	/* A bridge hands on what its port has received: the last device is whose it is. */
 	if (!session->side[SIDE_RECEIVE].ifindex || session->skb[HOOK_RECV] == arrival->skb)
 		note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
 	arrival->number = slot_of_session(session)->number;
