@@ -160,8 +160,8 @@ build/bytecode: $(shell find icmp_rtt -type f -name '[!.]*.py')
 # Changes with the compiler and its options, so that the object is built anew.
 build/compiler: FORCE
 	mkdir -p $(@D)
-	{ echo '$(CLANG) $(LLVM_STRIP) $(BPF_CFLAGS) $(STRIP_FLAGS)'; $(CLANG) --version; } >$@.new
-	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+	now=$$(echo '$(CLANG) $(LLVM_STRIP) $(BPF_CFLAGS) $(STRIP_FLAGS)'; $(CLANG) --version); \
+		echo "$$now" | cmp -s - $@ || echo "$$now" >$@
 
 # The virtual environment: "run" holds what the tool needs, "dev" the rest too
 
