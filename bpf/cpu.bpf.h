@@ -284,6 +284,15 @@ static __always_inline void release_arrival(struct arrival *arrival)
 	arrival->since_ns = 0;
 }
 
+/* Of an earlier packet, in an skb that is another's by now. */
+static __always_inline void release_earlier(struct cpu_state *cpu, __u64 skb)
+{
+	struct arrival *arrival = find_arrival(cpu, skb);
+
+	if (arrival)
+		release_arrival(arrival);
+}
+
 /* Another packet is on its way: its skb and its data may lie where those of the last did. */
 static __always_inline void nothing_delivered(struct cpu_state *cpu)
 {

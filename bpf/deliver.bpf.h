@@ -18,6 +18,7 @@ static __always_inline void on_error(struct cpu_state *cpu, struct header *heade
 		.family = header->family,
 	};
 	struct icmp_rtt_event *session;
+	struct earlier earlier;
 	struct packet quoted;
 	struct echo_key key;
 
@@ -28,7 +29,8 @@ static __always_inline void on_error(struct cpu_state *cpu, struct header *heade
 		return;
 	make_key(header->family, &quoted, SIDE_TRANSMIT, DIRECTION_TX, netns, &key);
 	session = find_echo(header->family, &key, NULL);
-	if (!session || session->error_ts_ns)
+	if (!session || session->error_ts_ns ||
+	    is_of_earlier(header->family, &key, session, sum_without_type(&quoted), &earlier))
 		return;
 	count(cpu, COUNTER_ICMP_ERRORS);
 	session->error_type = packet->type;
@@ -50,17 +52,22 @@ static __always_inline void on_unmatched(struct cpu_state *cpu, __u8 family,
 {
 	struct echo_key any = *key;
 	__u64 completed;
+	__u16 *late;
 
 	any_remote(&any);
 	completed = find_completed(family, key);
 	if (!completed)
 		completed = find_completed(family, &any);
-	if (completed) {
+	late = bpf_map_lookup_elem(&given_up, key);
+	if (!late)
+		late = bpf_map_lookup_elem(&given_up, &any);
+	/* Of two requests of this key, one of which was answered, it may be the other's. */
+	if (completed && !(late && *late == sum && sum_of(completed) != sum)) {
 		count(cpu, COUNTER_DUPLICATE_REPLIES);
 		if (completed & 1)
 			emit_reply(cpu, family, key, sum, OUTCOME_DUPLICATE, HOOK_ICMP_RCV, probe,
 				   skb, now);
-	} else if (bpf_map_lookup_elem(&given_up, key) || bpf_map_lookup_elem(&given_up, &any)) {
+	} else if (late) {
 		count(cpu, COUNTER_LATE_REPLIES);
 		emit_reply(cpu, family, key, sum, OUTCOME_LATE, HOOK_ICMP_RCV, probe, skb, now);
 	} else if (addresses_match(family, key) && (!config.netns || key->netns == config.netns)) {

@@ -93,6 +93,13 @@ static __always_inline bool is_delivered(__u32 reason)
 	return config.tx_close == HOOK_RECV && config.no_socket && reason == config.no_socket;
 }
 
+/* Whether a request has begun to be answered: it is the answer that may get no further. */
+static __always_inline bool is_answered(const struct icmp_rtt_event *session)
+{
+	return session->ts_ns[HOOK_SEND] || session->ts_ns[HOOK_LOCAL_OUT] ||
+	       session->drop_side == SIDE_TRANSMIT + 1;
+}
+
 /*
  * What icmp_rcv is done with, as a raw socket has got its copy; or a copy of a reply that
  * has ended its echo: each raw socket of another ping refuses one.
@@ -112,7 +119,7 @@ static __always_inline bool was_delivered(const struct cpu_state *cpu, struct sk
  */
 static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 reason)
 {
-	struct icmp_rtt_event *session;
+	struct icmp_rtt_event *session = NULL;
 	struct cpu_state *cpu;
 	struct net_device *dev;
 	struct header header;
@@ -152,7 +159,8 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	side = SIDE_TRANSMIT;
 	make_key(family, &packet, SIDE_TRANSMIT, direction_of(packet.kind, SIDE_TRANSMIT), netns,
 		 &key);
-	session = find_echo(family, &key, &word);
+	if (pkt_type_of(skb, TYPED_TRACEPOINT) != PACKET_LOOPBACK)
+		session = find_echo(family, &key, &word);
 	if (!session) {
 		side = SIDE_RECEIVE;
 		make_key(family, &packet, SIDE_RECEIVE, direction_of(packet.kind, SIDE_RECEIVE),
@@ -169,6 +177,11 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 		return;
 	/* What a socket has received, and its owner has not read, is of no device any more. */
 	if (!dev && (side == SIDE_RECEIVE || session->ts_ns[HOOK_XMIT]))
+		return;
+	if (side == SIDE_TRANSMIT)
+		forget((__u64)skb);
+	/* Kernels before 6.4 free an IPv6 request as dropped even after they have answered it. */
+	if (side == SIDE_RECEIVE && packet.kind == PACKET_REQUEST && is_answered(session))
 		return;
 	if (side == SIDE_RECEIVE && packet.kind == PACKET_REPLY && is_delivered(reason)) {
 		complete_session(cpu, session, word, bpf_ktime_get_ns());

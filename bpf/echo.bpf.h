@@ -19,9 +19,12 @@ struct {
 
 /*
  * Whether every probe is attached and the self-test over: set by the reader's first
- * sweep. An echo that began before would lack what came by in the meantime.
+ * sweep. An echo that began before would lack what came by in the meantime. Not so any
+ * more from the last but one on, when probes are about to go.
  */
 static bool started;
+/* Whether the self-test is over: that stays so. */
+static bool tested;
 
 /*
  * Whether a request was ever followed that many may answer, or that one of our
@@ -188,7 +191,7 @@ static __always_inline bool request_wanted(struct cpu_state *cpu, __u8 family,
 
 static __always_inline bool self_testing(void)
 {
-	return config.self_test_netns && !started;
+	return config.self_test_netns && !tested;
 }
 
 /* No echo of ours is under way, and none begins with what arrives. */

@@ -60,6 +60,33 @@ static __always_inline __u64 find_completed(__u8 family, const struct echo_key *
 	return known && (*known & FINGERPRINT) == fingerprint(tag, key->id) ? *known : 0;
 }
 
+static __always_inline __u16 sum_of(__u64 completed)
+{
+	return completed >> 16;
+}
+
+/* What is known of the sum of an earlier request of the same key as the session's. */
+struct earlier {
+	__u64 completed; /* 0: none was answered */
+	__u16 *given_up; /* NULL: none was given up */
+};
+
+/* Whether a message with @sum is about an earlier request of the same key, and not the session's. */
+static __always_inline bool is_of_earlier(__u8 family, const struct echo_key *key,
+					  const struct icmp_rtt_event *session, __u16 sum,
+					  struct earlier *earlier)
+{
+	earlier->completed = 0;
+	earlier->given_up = NULL;
+	if (session->sum == sum)
+		return false;
+	earlier->completed = find_completed(family, key);
+	if (earlier->completed && sum_of(earlier->completed) == sum)
+		return true;
+	earlier->given_up = bpf_map_lookup_elem(&given_up, key);
+	return earlier->given_up && *earlier->given_up == sum;
+}
+
 /*
  * Whether a reply with @sum answers the session's request, and not an earlier
  * one of the same key. Some hosts cut a reply's data short, so what fits
@@ -69,18 +96,11 @@ static __always_inline __u64 find_completed(__u8 family, const struct echo_key *
 static __always_inline bool answers(__u8 family, const struct echo_key *key,
 				    struct icmp_rtt_event *session, __u16 sum)
 {
-	__u64 completed;
-	__u16 *earlier;
+	struct earlier earlier;
 
-	if (session->sum == sum)
-		return true;
-	completed = find_completed(family, key);
-	if (completed && (__u16)(completed >> 16) == sum)
+	if (is_of_earlier(family, key, session, sum, &earlier))
 		return false;
-	earlier = bpf_map_lookup_elem(&given_up, key);
-	if (earlier && *earlier == sum)
-		return false;
-	if (completed || earlier)
+	if (earlier.completed || earlier.given_up)
 		session->outcome = OUTCOME_AMBIGUOUS;
 	return true;
 }

@@ -10,6 +10,7 @@
 
 #define PACKET_BROADCAST 1 /* include/uapi/linux/if_packet.h */
 #define PACKET_OTHERHOST 3
+#define PACKET_LOOPBACK 5 /* a copy, for this host, of what it sends to many */
 
 static __always_inline __u8 pkt_type_of(struct sk_buff *skb, const bool typed)
 {
@@ -154,16 +155,12 @@ static __always_inline void on_last_recv(void *ctx, struct cpu_state *cpu, struc
 {
 	struct net_device *dev = GET(TYPED_TRACEPOINT, skb, dev);
 	struct icmp_rtt_event *session;
-	struct arrival *arrival;
 	struct echo_key key;
 	__u64 word = 0;
 	__u64 now;
 
-	if (tracing(DIRECTION_RX)) {
-		arrival = find_arrival(cpu, (__u64)skb);
-		if (arrival) /* of an earlier packet */
-			release_arrival(arrival);
-	}
+	if (tracing(DIRECTION_RX))
+		release_earlier(cpu, (__u64)skb);
 	if (!under_way.any && !self_testing())
 		return;
 	make_key(family, packet, SIDE_RECEIVE, DIRECTION_TX, netns_of_device(dev, TYPED_TRACEPOINT),
@@ -234,6 +231,18 @@ static __always_inline bool is_for_others(const struct header *header)
 	return !in_prefix(&daddr, config.local, config.local_mask, FAMILY_IPV4);
 }
 
+/* No hook tells of an skb that tc has sent elsewhere: what its arrival has kept is still there. */
+static __always_inline void on_recv_foreign(struct sk_buff *skb)
+{
+	struct cpu_state *cpu;
+
+	if (!cpus_pending)
+		return;
+	cpu = this_cpu();
+	if (cpu)
+		release_earlier(cpu, (__u64)skb);
+}
+
 /*
  * Arrival. What is stamped here is kept with the skb: which namespace and
  * which device it is for is only known at ip_rcv (macvlan, vlan, bond hand the
@@ -254,8 +263,10 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	if (is_for_others(&header))
 		return;
 	parse(&header, &packet, TYPED_TRACEPOINT);
-	if (packet.kind == PACKET_FOREIGN)
+	if (packet.kind == PACKET_FOREIGN) {
+		on_recv_foreign(skb);
 		return;
+	}
 	cpu = this_cpu();
 	if (!cpu)
 		return;
@@ -269,9 +280,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 		count(cpu, COUNTER_UNPARSED);
 	if (packet.kind != PACKET_REQUEST && packet.kind != PACKET_REPLY) {
 		/* A later fragment may be what its packet is put together in. */
-		arrival = find_arrival(cpu, (__u64)skb);
-		if (arrival)
-			release_arrival(arrival);
+		release_earlier(cpu, (__u64)skb);
 		return;
 	}
 	direction = direction_of(packet.kind, SIDE_RECEIVE);
@@ -291,9 +300,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 			return;
 	}
 	if (unseen) { /* It is answered unseen: there is no more to tell of it. */
-		arrival = find_arrival(cpu, (__u64)skb);
-		if (arrival) /* of an earlier packet */
-			release_arrival(arrival);
+		release_earlier(cpu, (__u64)skb);
 		return;
 	}
 	now = bpf_ktime_get_ns();

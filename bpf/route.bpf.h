@@ -7,16 +7,24 @@
 #define ROUTE_BPF_H
 
 #define SKB_DST_NOREF 1UL
+#define DST_METADATA 0x0080 /* include/net/dst.h */
 #define RTN_LOCAL 2 /* include/uapi/linux/rtnetlink.h; what lies between these is for us */
 #define RTN_BROADCAST 3
 #define RTN_MULTICAST 5
 #define RTF_LOCAL 0x80000000 /* include/uapi/linux/ipv6_route.h */
 #define RTF_ANYCAST 0x00100000
 
-/* Zero: none was chosen yet, or it has been let go. */
+/*
+ * Zero: none was chosen yet, or it has been let go. What a tunnel says of a packet
+ * (collect_md) lies in the same place until there is a route.
+ */
 static __always_inline unsigned long route_of(struct sk_buff *skb, const bool typed)
 {
-	return GET(typed, skb, _skb_refdst) & ~SKB_DST_NOREF;
+	unsigned long route = GET(typed, skb, _skb_refdst) & ~SKB_DST_NOREF;
+
+	if (route && BPF_CORE_READ((struct dst_entry *)route, flags) & DST_METADATA)
+		return 0;
+	return route;
 }
 
 static __always_inline __u16 type_of_v4(unsigned long route)

@@ -153,6 +153,7 @@ static __always_inline int sweep_slots(const struct sweep *sweep)
 	int open = 0;
 
 	started = !sweep->ending;
+	tested = true;
 	full_at = 0;
 	if (!under_way.any)
 		return 0;

@@ -333,8 +333,10 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 			return;
 	} else if (protocol != IPPROTO_RAW &&
 		   GET(typed, sk, __sk_common.skc_family) != AF_PACKET) {
-		/* Those two pass no hook above: a mark would be of a socket that was here before. */
 		return;
+	} else if (config.tx_open != HOOK_XMIT) {
+		/* They pass no hook above: a mark or a tag is of a socket that was here before. */
+		forget((__u64)skb);
 	}
 	cpu = this_cpu();
 	if (!cpu)

@@ -134,6 +134,10 @@ struct timespec64 {
 	long tv_nsec;
 };
 
+struct dst_entry {
+	unsigned short flags;
+};
+
 struct rtable {
 	__u16 rt_type;
 };

@@ -41,6 +41,7 @@ __all__ = ("Tracer",)
 # times in that time if it is shorter than that.
 _SWEEP_NS = 100_000_000
 _LATER_NS = 1 << 64
+_COUNTER_VALUES = 1 << 64  # it begins again at zero
 
 
 class Tracer:
@@ -319,6 +320,7 @@ class Tracer:
         return total
 
     def _raw_counters(self) -> Counter[str]:
+        """Sums over all CPUs: one may take back what another has counted, and be below zero."""
         total: Counter[str] = Counter(dict.fromkeys(self._counter_names, 0))
         counters = struct.Struct(f"={len(self._counter_names)}Q")  # the first of struct cpu_state
         per_cpu = self._loaded.maps["cpus"]
@@ -326,7 +328,7 @@ class Tracer:
             value = per_cpu.lookup(struct.pack("=I", cpu)) or bytes(counters.size)
             counts = counters.unpack_from(value)
             for name, count in zip(self._counter_names, counts):
-                total[name] += count
+                total[name] = (total[name] + count) % _COUNTER_VALUES
         return total
 
     @property

@@ -120,11 +120,29 @@ class TwoEnds:
         self._peer.sendto(icmp_message(0, asked.id, asked.seq, payload), (LOCAL, 0))
         _await(self._local, 0, asked.id, asked.seq, payload)
 
+    def pass_by(self, packets):
+        """Send other packets the same way as replies, each of which is received."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
+            here.bind((LOCAL, 0))
+            here.settimeout(PATIENCE_S)
+            with socket_in("irtpeer", lambda: socket.socket(type=socket.SOCK_DGRAM)) as there:
+                for _ in range(packets):
+                    there.sendto(b"passing", here.getsockname())
+                    here.recv(16)
+
     def answer_in_vain(self, asked, ttl):
         """Send a reply to ``asked`` with this time to live, by which something drops it."""
         self._peer.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
         self._peer.sendto(icmp_message(0, asked.id, asked.seq, asked.payload), (LOCAL, 0))
         self._peer.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 64)
+
+    def refuse(self, asked):
+        """Send an error that quotes ``asked``, and wait until it is here."""
+        request = icmp_message(8, asked.id, asked.seq, asked.payload)[:8]
+        ends = socket.inet_aton(LOCAL) + socket.inet_aton(PEER)
+        quoted = struct.pack(">BxHxxxxBBxx", 0x45, 28 + len(asked.payload), 64, 1) + ends + request
+        self._peer.sendto(icmp_message(3, 0, 1, quoted), (LOCAL, 0))
+        _await(self._local, 3, 0, 1, quoted)
 
 
 def socket_in(netns, make):

@@ -7,7 +7,7 @@ All ways are taken in one run of the tool, each by a ping with an id of its own.
 import re
 
 import pytest
-from conftest import LOCAL, PEER, PEER6, assert_identities, sh, trace
+from conftest import LOCAL, LOCAL6, PEER, PEER6, assert_identities, follow, sh, trace
 
 pytestmark = [pytest.mark.guest, pytest.mark.extended]
 QUICK = ("--backend", "fentry", "--disable-kernel-stacks", "--timeout", "3")
@@ -30,6 +30,7 @@ PINGS = {
     # The peer asks.
     201: f"ip netns exec irtpeer ping -I 10.77.0.21 {LOCAL}",
     202: f"ip netns exec irtpeer ping -I 10.77.0.22 {LOCAL}",
+    204: f"ip netns exec irtpeer ping -I fd77::21 {LOCAL6}",
     203: f"ip netns exec irtpeer ping -I 10.77.0.23 {LOCAL}",
 }
 ANSWERED = 99
@@ -39,7 +40,8 @@ ANSWERED = 99
 def obstacles(veth):
     """What keeps an echo from being answered, by the address that it is between."""
     addresses = [f"10.77.0.{n}/24" for n in (11, 12, 13, 14, 18, 21, 22, 23)] + ["10.99.0.15/32"]
-    sh(f"for a in {' '.join(addresses)}; do ip -n irtpeer address add $a dev v1; done")
+    addresses += ["fd77::21/64 nodad preferred_lft 0"]  # of nothing that the peer sends by itself
+    sh("".join(f"ip -n irtpeer address add {address} dev v1;" for address in addresses))
     sh(
         f"""
         ip netns exec irtpeer sysctl -q net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
@@ -50,6 +52,7 @@ def obstacles(veth):
                 ip daddr 10.77.0.11 icmp type echo-request drop
                 ip daddr 10.77.0.21 icmp type echo-reply drop
                 ip6 daddr fd97::11 icmpv6 type echo-request drop
+                ip6 daddr fd77::21 icmpv6 type echo-reply drop
             }}
             chain i {{
                 type filter hook input priority 0;
@@ -81,7 +84,7 @@ END
     yield
     sh(
         f"""
-        for a in {" ".join(addresses)}; do ip -n irtpeer address del $a dev v1; done
+        {" ".join(f"ip -n irtpeer address del {a.split()[0]} dev v1;" for a in addresses)}
         ip netns exec irtpeer sysctl -q net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0
         nft delete table inet t; ip netns exec irtpeer nft delete table inet t
         tc qdisc del dev v0 clsact
@@ -151,6 +154,7 @@ def test_each_is_reported(run, found):
         pytest.param(110, 1, 1, NFT, "NETFILTER_DROP", id="output-firewall-v6"),
         pytest.param(201, 2, 4, NFT, "NETFILTER_DROP", id="rx-reply"),
         pytest.param(202, 1, 1, NFT, "NETFILTER_DROP", id="rx-request"),
+        pytest.param(204, 2, 4, NFT, "NETFILTER_DROP", id="rx-reply-v6"),
     ],
 )
 def test_dropped(found, has_reasons, id_, path, last_stage, functions, reasons):
@@ -224,6 +228,7 @@ def test_verdicts(obstacles, has_reasons):
         201: rf"dropped on the way out in {place}{why}, last stage 4 \(ip_local_out\)",
         202: rf"dropped on the way in in {place}{why}, last stage 1 \(ip_rcv\)",
         203: r"no reply sent within 3000 ms; the request came in by v0, no reply was begun .*",
+        204: rf"dropped on the way out in {place}{why}, last stage 4 \(ip6_local_out\)",
     }
     for id_, pattern in expected.items():
         assert re.fullmatch(pattern, verdicts[id_]), (id_, verdicts[id_])
@@ -231,3 +236,43 @@ def test_verdicts(obstacles, has_reasons):
     (summary,) = re.findall(r"^Summary: (.*)$", run.stdout, re.MULTILINE)
     assert " unasked=3 " in summary
     assert f" incomplete={len(PINGS)} " in summary
+
+
+@pytest.mark.parametrize("target", ["-b 10.77.0.255", "224.0.0.1"])
+def test_nobody_answers_what_many_are_asked(veth, backend, target):
+    """What this host drops is its own copy: the request has left."""
+    run = follow(f"ping -I v0 -c 1 -W 0.1 {target} >&2 || true", backend, "--timeout", "1")
+    (sent,) = run.of("tx")
+    assert (sent["reason"], sent["drop"], sent["last_stage"]) == ("no reply", None, 2)
+    assert all(echo["drop"] is None or echo["drop"]["path"] == 1 for echo in run.of("rx"))
+
+
+@pytest.fixture
+def tunnel(veth):
+    """What comes out of it (VXLAN, collect_md) carries a note of the tunnel in place of a route."""
+    for netns, end, other, outer in (("", 1, 2, PEER), ("-n irtpeer", 2, 1, LOCAL)):
+        sh(
+            f"""
+            ip {netns} link add irtvx address 02:00:00:00:66:0{end} type vxlan dstport 4789 external
+            ip {netns} address add 10.66.0.{end}/32 dev irtvx; ip {netns} link set irtvx up
+            ip {netns} route add 10.66.0.{other} encap ip id 7 dst {outer} dev irtvx
+            ip {netns} neigh add 10.66.0.{other} lladdr 02:00:00:00:66:0{other} dev irtvx"""
+        )
+    sh("ip netns exec irtpeer ping -c 1 -W 5 10.66.0.1")
+    sh(
+        "nft add table ip irtin; nft 'add chain ip irtin p { type filter hook prerouting priority 0; }'"
+    )
+    sh("nft add rule ip irtin p iifname irtvx icmp type echo-request drop")
+    yield "10.66.0.1"
+    sh("nft delete table ip irtin; ip link delete irtvx; ip -n irtpeer link delete irtvx")
+
+
+def test_dropped_before_it_has_a_route(tunnel, backend):
+    """It is not taken for one that is routed on."""
+    script = f"ip netns exec irtpeer ping -c 1 -W 0.1 {tunnel} >&2 || true"
+    where = ("--src-ip", tunnel, "--direction", "rx", "--backend", backend, "--timeout", "1")
+    run = trace(*where, "--disable-kernel-stacks", "--", "sh", "-c", script)
+    assert run.status == 0, run.stderr
+    (echo,) = run.echoes
+    assert (echo["reason"], echo["drop"]["path"], echo["last_stage"]) == ("dropped", 1, 1)
+    assert echo["drop"]["location"].startswith(NFT)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Replies that come late, twice, out of order, or to a key that is used again: no wrong RTT."""
 
+import os
+
 import pytest
 from conftest import LOCAL, PEER, assert_identities, sh
 from live import Live, TwoEnds
@@ -9,6 +11,7 @@ pytestmark = [pytest.mark.guest, pytest.mark.extended]
 ONE, OTHER = b"the one ", b"another!"
 # Ids, one for each case.
 TWICE, SWAPPED, LATE, AGAIN, RESTARTED, ALIKE, REUSED, REUSED_ALIKE, WRAP, CUT = range(100, 110)
+AFTER, REFUSED, REFUSED_EARLIER = range(110, 113)
 WRAPPING = [*range(65530, 65536), *range(6)]
 
 
@@ -22,7 +25,15 @@ def seen(veth):
     with TwoEnds() as ends:
         live = Live(*where, *quick)
         with live:
+            asked[AFTER] = [ends.ask(AFTER, 1, ONE)]
+            ends.answer(asked[AFTER][0])
             lost = {id_: ends.ask(id_, 1, ONE) for id_ in (LATE, REUSED, REUSED_ALIKE)}
+            asked[AFTER].append(ends.ask(AFTER, 1, OTHER))
+
+            for id_ in (REFUSED, REFUSED_EARLIER):
+                asked[id_] = [ends.ask(id_, 1, payload) for payload in (ONE, OTHER)]
+            ends.refuse(asked[REFUSED][1])
+            ends.refuse(asked[REFUSED_EARLIER][0])
 
             asked[TWICE] = [ends.ask(TWICE, 1, ONE)]
             for _ in range(3):
@@ -59,6 +70,8 @@ def seen(veth):
                 asked[id_] = [lost[id_]]
                 assert live.echo(id_, 1)["outcome"] == "incomplete"
             ends.answer(lost[LATE])
+            assert live.echo(AFTER, 1)["outcome"] == "incomplete"
+            ends.answer(asked[AFTER][1])
 
             asked[REUSED].append(ends.ask(REUSED, 1, OTHER))
             for each in asked[REUSED]:
@@ -105,6 +118,20 @@ def test_late(seen):
     """A reply after --timeout does not make the echo a complete one."""
     (echo,) = echoes(seen, LATE)
     assert (echo["outcome"], echo["reason"], echo["rtt_ns"]) == ("incomplete", "no reply", None)
+
+
+def test_late_after_completion(seen):
+    """The reply to a request that was given up is late, though one before it was answered."""
+    first, second = echoes(seen, AFTER)
+    assert_true(first, seen[1][AFTER][0])
+    assert (second["outcome"], second["reason"]) == ("incomplete", "no reply")
+
+
+def test_errors(seen):
+    """One that quotes an earlier request of the same key says nothing of the one under way."""
+    assert [echo["reason"] for echo in echoes(seen, REFUSED)] == ["restarted", "icmp error"]
+    assert [echo["reason"] for echo in echoes(seen, REFUSED_EARLIER)] == ["restarted", "no reply"]
+    assert seen[0].counters["icmp_errors"] == 1
 
 
 def test_key_used_again_after_completion(seen):
@@ -179,16 +206,28 @@ def test_packets_at_the_same_address(veth):
 
 @pytest.fixture
 def obstacle(veth):
-    """Drops what comes in with TTL 61 before ip_rcv, with TTL 62 behind it."""
+    """Before ip_rcv sends elsewhere what comes in with TTL 60 and drops TTL 61; TTL 62 behind it."""
     sh(
         """
+        ip link add irtsink type dummy; ip link set irtsink up
         tc qdisc add dev v0 clsact
+        tc filter add dev v0 ingress protocol ip u32 match u8 60 0xff at 8 \
+            action mirred egress redirect dev irtsink
         tc filter add dev v0 ingress protocol ip u32 match u8 61 0xff at 8 action drop
         nft add table ip irt; nft 'add chain ip irt in { type filter hook input priority 0; }'
         nft add rule ip irt in iifname v0 ip ttl 62 drop"""
     )
     yield
-    sh("tc qdisc delete dev v0 clsact; nft delete table ip irt")
+    sh("tc qdisc delete dev v0 clsact; nft delete table ip irt; ip link delete irtsink")
+
+
+@pytest.fixture
+def one_cpu():
+    """All that this process sends is sent, and comes in, on the same CPU."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    yield
+    os.sched_setaffinity(0, allowed)
 
 
 @pytest.mark.parametrize("backend", ["fentry", "kprobe"])
@@ -222,11 +261,26 @@ def test_every_reply_dropped(obstacle, backend):
         assert (echo["drop"]["path"], echo["drop"]["last_stage"]) == (2, 3)
 
 
+@pytest.mark.parametrize("backend", ["fentry", "kprobe"])
+def test_reply_sent_elsewhere(obstacle, one_cpu, backend):
+    """What comes later in its buffer is not taken for it, on the way to IP."""
+    where = ("--backend", backend, "--src-ip", LOCAL, "--disable-kernel-stacks")
+    with TwoEnds() as ends, Live(*where, "--timeout", "2") as live:
+        for seq in range(1, 6):
+            asked = ends.ask(302, seq, ONE)
+            ends.answer_in_vain(asked, 60)
+            ends.pass_by(20)
+        for seq in range(1, 6):
+            echo = live.echo(302, seq)
+            assert (echo["reason"], echo["last_stage"]) == ("no reply", 3)
+            assert [stage["stage"] for stage in echo["stages"]] == [0, 1, 2, 3]
+
+
 def test_counted(seen):
     """Every reply that was not a request's first one is counted, and those only."""
     c = seen[0].counters
     assert_identities(seen[0])
-    duplicates, late = [TWICE, TWICE, AGAIN], [LATE, RESTARTED, REUSED]
+    duplicates, late = [TWICE, TWICE, AGAIN], [LATE, RESTARTED, REUSED, AFTER]
     assert c["duplicate_replies"] == len(duplicates)
     assert c["late_replies"] == len(late)
     assert c["unmatched_replies"] == 0
@@ -237,5 +291,5 @@ def test_counted(seen):
     assert sorted(noted["duplicate"]) == duplicates
     assert sorted(noted["late"]) == late
     assert c["requests"] == sum(len(asked) for asked in seen[1].values())
-    assert c["incomplete"] == 5
-    assert c["complete"] == c["replies"] == c["requests"] - 5
+    assert c["incomplete"] == 10
+    assert c["complete"] == c["replies"] == c["requests"] - 10

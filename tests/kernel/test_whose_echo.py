@@ -308,6 +308,35 @@ def test_after_what_was_passed_over(farm, backend):
     assert (c["other_address"], c["unmatched_replies"]) == (rounds * 50, 0)
 
 
+@pytest.fixture
+def dropped_on_the_way_out(farm):
+    """An address of the peer that the firewall here lets nothing go to."""
+    sh(
+        "nft add table ip irtout; nft 'add chain ip irtout o { type filter hook output priority 0; }'"
+    )
+    sh(f"nft add rule ip irtout o ip daddr {farm}.52 icmp type echo-request drop")
+    yield f"{farm}.52"
+    sh("nft delete table ip irtout")
+
+
+def test_after_what_was_dropped(dropped_on_the_way_out, backend):
+    """Nor is it taken for an echo whose packet was dropped on its way to the device."""
+    rounds, sent = 8, 20
+    script = f"""
+        for i in $(seq {rounds}); do
+            taskset 1 ping -q -c 50 -i 0.002 -W 0.01 {dropped_on_the_way_out} || true
+            taskset 1 hping3 -q --icmp -c {sent} -i u10000 {PEER} 2>&1
+        done"""
+    run = run_script(script, "--src-ip", LOCAL, "--backend", backend, "--timeout", "30")
+    assert run.said(f"{sent} packets transmitted, ") == rounds
+    passed = [echo for echo in run.echoes if echo["dst"] == PEER]
+    assert_complete(passed, rounds * sent, range(2, 6))
+    dropped = [echo for echo in run.echoes if echo["dst"] == dropped_on_the_way_out]
+    assert {(echo["last_stage"], echo["reason"]) for echo in dropped} <= {(1, "dropped")}
+    assert run.counters["requests"] == rounds * (sent + 50)
+    assert run.counters["unmatched_replies"] == 0
+
+
 # ---------------------------------------------------------- translated, twins
 
 

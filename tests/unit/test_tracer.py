@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """When a tracer gives sessions up, and what is imported meanwhile: without a kernel."""
 
+import struct
 import threading
 from types import SimpleNamespace
 
@@ -156,3 +157,16 @@ def test_no_thread_to_import_with(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     start(monkeypatch, lambda: threads.append(threading.current_thread()), lambda: None)
     assert threads == [threading.main_thread()]
+
+
+def test_counted_on_one_cpu_and_taken_back_on_another():
+    """A request that turns out to be another host's may be freed by any CPU."""
+    counts = ([5, 2], [2**64 - 1, 0])
+    cpus = [struct.pack("=2Q", *count) + bytes(64) for count in counts]
+    per_cpu = SimpleNamespace(
+        max_entries=3, lookup=lambda key: dict(enumerate(cpus)).get(struct.unpack("=I", key)[0])
+    )
+    made = tracer.Tracer(SimpleNamespace(symbols=None), Options(), print, lambda: None)
+    made._counter_names = ["requests", "other_address"]
+    made._object = SimpleNamespace(maps={"cpus": per_cpu})
+    assert made._raw_counters() == {"requests": 4, "other_address": 2}
