@@ -134,6 +134,7 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 
 	if (nothing_to_end())
 		return;
+	skb = untrusted(skb);
 	cpu = this_cpu();
 	sk = GET(TYPED_TRACEPOINT, skb, sk);
 	if (!cpu || (!sk && was_delivered(cpu, skb)))

@@ -59,6 +59,19 @@
 	((typed) ? BPF_CORE_READ_BITFIELD(pointer, member) :      \
 		   BPF_CORE_READ_BITFIELD_PROBED(pointer, member))
 
+/*
+ * A tracepoint's skb, for what is not done for every packet. To the verifier it is a trusted
+ * pointer: at each load of a pointer from one it looks through all of the kernel's types
+ * (btf_nested_type_is_trusted() in kernel/bpf/btf.c, since 6.2), which took a third of all
+ * the time of loading. So it does not for what is cast, where the kernel can do that.
+ */
+static __always_inline struct sk_buff *untrusted(struct sk_buff *skb)
+{
+	if (TYPED_TRACEPOINT && config.typed_headers)
+		return bpf_rdonly_cast(skb, bpf_core_type_id_kernel(struct sk_buff));
+	return skb;
+}
+
 enum packet_kind {
 	PACKET_FOREIGN, /* not ICMP */
 	PACKET_OTHER,	/* ICMP, and neither an echo nor an error */
@@ -436,6 +449,21 @@ __noinline __u64 step_v6(__u64 skb, __u32 skipped, __u64 cursor)
 	return cursor | (__u16)offset << CURSOR_OFFSET | extension.next;
 }
 
+/*
+ * Steps over extension headers until another one comes, or too many have. A function of
+ * its own, so that what a program does with the outcome is verified once and not after
+ * each step.
+ */
+__noinline __u64 walk_v6(__u64 skb, __u32 skipped, __u64 cursor)
+{
+	for (__u64 i = 0; i < IPV6_EXTENSIONS_MAX && is_extension(cursor); i++) {
+		cursor = step_v6(skb, skipped, cursor);
+		if (cursor & CURSOR_LOST)
+			break;
+	}
+	return cursor;
+}
+
 /* What follows the extension headers, the first of which is of type @next. */
 static __always_inline void parse_extended(struct header *header, __u8 next,
 					   struct packet *packet, const bool typed)
@@ -453,11 +481,9 @@ static __always_inline void parse_extended(struct header *header, __u8 next,
 	packet->kind = PACKET_OTHER;
 	if (header->arrived)
 		cursor |= CURSOR_ARRIVED;
-	for (__u64 i = 0; i < IPV6_EXTENSIONS_MAX && is_extension(cursor); i++) {
-		cursor = step_v6(skb, header->skipped, cursor);
-		if (cursor & CURSOR_LOST)
-			return;
-	}
+	cursor = walk_v6(skb, header->skipped, cursor);
+	if (cursor & CURSOR_LOST)
+		return;
 	packet->fragment = !!(cursor & CURSOR_FRAGMENT);
 	if ((__u8)cursor == IPPROTO_ICMPV6)
 		parse_icmp(header, (__u16)(cursor >> CURSOR_OFFSET), packet, typed);

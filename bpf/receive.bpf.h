@@ -267,6 +267,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 		on_recv_foreign(skb);
 		return;
 	}
+	skb = untrusted(skb);
 	cpu = this_cpu();
 	if (!cpu)
 		return;
