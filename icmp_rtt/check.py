@@ -8,8 +8,9 @@ import os
 from typing import TYPE_CHECKING
 
 from icmp_rtt import netns, stages
-from icmp_rtt.errors import IcmpRttError, LibbpfError
+from icmp_rtt.errors import IcmpRttError, LibbpfError, OptionError
 from icmp_rtt.kernel.facts import lockdown
+from icmp_rtt.kernel.kernelbtf import has_own_btf
 from icmp_rtt.opening import opening
 from icmp_rtt.refusal import refused_everything
 from icmp_rtt.survey import survey
@@ -23,7 +24,11 @@ __all__ = ("check",)
 
 
 def check(options: Options) -> tuple[list[str], bool]:
-    """The lines to print, and whether there is a plan."""
+    """The lines to print, and whether there is a plan.
+
+    Raises:
+        OptionError: there is no such network namespace as was asked for.
+    """
     lines = [f"kernel: {os.uname().release} ({os.uname().machine})", *_host()]
     try:
         if options.netns is not None:
@@ -34,6 +39,8 @@ def check(options: Options) -> tuple[list[str], bool]:
             config = {"directions": _tx(loader), "stacks": 0}
             found = survey(options, loader, kernel, config, opened.loopback)
         found.object.close()
+    except OptionError:
+        raise
     except IcmpRttError as error:
         shown = refused_everything(error) if isinstance(error, LibbpfError) else error
         lines.append(f"problem: {shown}")
@@ -56,7 +63,7 @@ def _tx(loader: Loader) -> int:
 
 
 def _host() -> list[str]:
-    btf = "yes" if os.path.exists("/sys/kernel/btf/vmlinux") else "no: give one with --btf FILE"
+    btf = "yes" if has_own_btf() else "no: give one with --btf FILE"
     lines = [f"kernel BTF: {btf}"]
     mode = lockdown()
     remedy = (

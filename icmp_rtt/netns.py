@@ -9,7 +9,7 @@ import fcntl
 import os
 import threading
 
-from icmp_rtt.errors import OptionError, RequirementError
+from icmp_rtt.errors import OptionError, RequirementError, shortage
 
 __all__ = ("CLONE_NEWNET", "CLONE_NEWUSER", "device_index", "inode_of", "path_of", "unshare")
 
@@ -44,7 +44,8 @@ def inode_of(path: str | None = None) -> int:
             return os.stat(_OWN).st_ino
         except OSError as error:
             raise RequirementError(
-                f"cannot look at {_OWN}: {(error.strerror or '').lower()}: mount /proc"
+                f"cannot look at {_OWN}: {(error.strerror or '').lower()}:"
+                f" {shortage(error.errno) or 'mount /proc'}"
             ) from error
     fd = _open(path)
     try:

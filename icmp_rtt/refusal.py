@@ -26,6 +26,7 @@ _NO_TRAMPOLINES = (
     "this kernel has no trampolines (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS),"
     " or a policy refuses them (lockdown, an LSM)"
 )
+_OF_ATTACHING = (EACCES, ENOENT)  # the verifier has other causes for these
 _REMEDIES = {
     ("fentry", EPERM): _NO_TRAMPOLINES,
     ("fentry", _NOT_SUPPORTED): _NO_TRAMPOLINES,
@@ -51,7 +52,8 @@ def remedy(program: str, error: LibbpfError) -> str | None:
     """What can be done about it, or at least what it comes from; None if that is not known."""
     if _lacks_btf(error):
         return None
-    return _REMEDIES.get((_sort(program), error.errno)) or shortage(error.errno)
+    known = error.call.startswith("bpf_program__attach") or error.errno not in _OF_ATTACHING
+    return (known and _REMEDIES.get((_sort(program), error.errno))) or shortage(error.errno)
 
 
 def refused_with(program: str, error: LibbpfError, programs: Iterable[str]) -> list[str]:

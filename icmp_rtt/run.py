@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -10,8 +11,9 @@ import time
 from typing import TYPE_CHECKING
 
 from icmp_rtt.clock import kernel_ns
-from icmp_rtt.errors import TornRecordError
+from icmp_rtt.errors import RequirementError, TornRecordError
 from icmp_rtt.model import COMPLETE, DUPLICATE, LATE
+from icmp_rtt.netns import inode_of
 from icmp_rtt.report.summary import loss_warnings
 
 if TYPE_CHECKING:
@@ -197,7 +199,15 @@ class _Reports:
         from icmp_rtt.report.text import TextReport
 
         self._write(start_text(tracer.start, options))
-        return TextReport(tracer.symbols, drop_reason, offset_ns, options.timeout_ns, tracer.start)
+        start = tracer.start
+        netns = start.netns or _own_netns()
+        return TextReport(tracer.symbols, drop_reason, offset_ns, options.timeout_ns, start, netns)
+
+
+def _own_netns() -> int | None:
+    with contextlib.suppress(RequirementError):
+        return inode_of()
+    return None
 
 
 def _clock_offset_ns() -> int:

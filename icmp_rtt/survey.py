@@ -79,7 +79,7 @@ def survey(
             return Survey(
                 plan,
                 kernel,
-                (*notes, *_unseen(backend, kernel), *_no_drops(unseen)),
+                (*notes, *_between(options, plan), *_unseen(backend, kernel), *_no_drops(unseen)),
                 tuple(passed_over),
                 "".join(attempt.refusals),
                 loopback is not None,
@@ -277,6 +277,15 @@ class _Attempt:
             self.object.close()
             self.object = None
         self.links = {}
+
+
+def _between(options: Options, plan: Plan) -> tuple[str, ...]:
+    if options.direction == "rx" or plan.backend != "tracepoint":
+        return ()
+    return (
+        "what is dropped between socket and device is not seen: a request that a firewall here"
+        " drops is not reported, a reply that it drops is taken for complete",
+    )
 
 
 def _unseen(backend: str, kernel: KernelFacts) -> tuple[str, ...]:

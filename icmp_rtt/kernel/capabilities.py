@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-from icmp_rtt.errors import RequirementError
+from icmp_rtt.errors import RequirementError, shortage
 
 __all__ = ("BPF", "KILL", "PERFMON", "SYS_ADMIN", "forgo_new", "held", "keep")
 
@@ -29,7 +29,8 @@ def held() -> frozenset[int]:
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:
             bits = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff"))
     except (OSError, StopIteration) as error:
-        raise RequirementError("cannot read /proc/self/status: mount /proc") from error
+        what_to_do = shortage(getattr(error, "errno", None)) or "mount /proc"
+        raise RequirementError(f"cannot read /proc/self/status: {what_to_do}") from error
     return frozenset(number for number in range(bits.bit_length()) if bits >> number & 1)
 
 

@@ -23,12 +23,21 @@ __all__ = ("KernelBtf", "check_file", "has_own_btf")
 _STRUCT, _ENUM, _FUNC = 4, 6, 12  # BTF kinds
 _MAX_BTF = 1 << 28  # bytes; a kernel's with all its modules' is below
 _MAX_FILE = 1 << 32  # bytes; a vmlinux with all its debug information is below
+_OWN = "/sys/kernel/btf/vmlinux"
+_MAGIC = struct.pack("=H", 0xEB9F)
 _REMEDY = "--btf takes raw BTF of this kernel, or its vmlinux with BTF in it"
 
 
 def has_own_btf() -> bool:
-    """Whether this kernel shows BTF of its own, which a file can't stand for in everything."""
-    return os.path.exists("/sys/kernel/btf/vmlinux")
+    """Whether this kernel shows BTF of its own, which a file can't stand for in everything.
+
+    What hides it from a container may be an empty file in its place.
+    """
+    try:
+        with open(_OWN, "rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
 
 
 def check_file(lib: Libbpf, path: str) -> None:

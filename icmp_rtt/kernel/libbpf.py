@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The libbpf library: found, opened, its functions declared, its failures turned into errors.
+"""libbpf's functions: declared, called, their failures turned into errors.
 
 The raw prototypes live here alone; the other modules of this folder build on
 ``Libbpf.call``. Knows nothing of our object, its maps or its programs.
@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
-from errno import EINVAL, ENOMEM
+from errno import EINVAL
 from typing import TYPE_CHECKING, Any
 
-from icmp_rtt import carried
-from icmp_rtt.errors import LibbpfError, RequirementError, shortage
+from icmp_rtt.errors import LibbpfError, RequirementError
+from icmp_rtt.kernel.library import function_of, open_library, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,12 +32,10 @@ __all__ = (
     "decoded_name",
 )
 
-_OLDEST = (1, 1)
 _DEBUG = 2  # enum libbpf_print_level
 _KEPT = 1 << 20  # bytes of log
 _LONGEST_MESSAGE = 32 << 20  # bytes; the verifier's log ends at 16 MiB
 _VA_LIST_SIZE = 32  # bytes; 24 on x86-64
-_REMEDY = "apt install libbpf1, or name a newer one with --libbpf PATH"
 
 _VOID, _INT, _U32, _SIZE = None, ctypes.c_int, ctypes.c_uint32, ctypes.c_size_t
 _PTR, _STR = ctypes.c_void_p, ctypes.c_char_p
@@ -200,11 +197,11 @@ class Libbpf:
     """
 
     def __init__(self, path: str | None = None, verbose: bool = False) -> None:
-        library = _open(path)
-        self.version = _check_version(library)
+        library = open_library(path)
+        self.version = version_of(library)
         self._functions: dict[str, Callable[..., Any]] = {}
         for name, (restype, argtypes) in _PROTOTYPES.items():
-            function = _function(library, name)
+            function = function_of(library, name)
             function.restype = restype
             function.argtypes = argtypes
             self._functions[name] = function
@@ -329,70 +326,3 @@ def btf_bytes(lib: Libbpf, address: int, about: str) -> bytes:
 def decoded_name(raw: bytes | None) -> str:
     """A name out of libbpf's hands: ASCII in sound files, and no reason to fail in others."""
     return (raw or b"").decode("ascii", "backslashreplace")
-
-
-def _open(path: str | None) -> ctypes.CDLL:
-    library = _open_carried() if path is None else None
-    if library is not None:
-        return library
-    name = path or carried.LIBBPF
-    if path is not None and os.path.exists(path):
-        name = os.path.abspath(path)  # without a slash it would be looked for elsewhere
-    try:
-        return ctypes.CDLL(name, use_errno=True)
-    except OSError as error:
-        if path is None and str(error).startswith(f"{name}: cannot open"):
-            raise RequirementError(f"libbpf missing{_older_one()}: {_REMEDY}") from error
-        if "failed to map" in str(error):
-            raise RequirementError(f"cannot load libbpf: {error}: {shortage(ENOMEM)}") from error
-        raise RequirementError(f"cannot load libbpf: {error}: {_REMEDY}") from error
-
-
-def _open_carried() -> ctypes.CDLL | None:
-    """The one that came with this package, if one did.
-
-    From memory where it cannot be mapped: in an archive, on a file system mounted noexec.
-    """
-    try:
-        return ctypes.CDLL(carried.on_disk(carried.LIBBPF), use_errno=True)
-    except OSError:
-        data = carried.read(carried.LIBBPF)
-        if data is None:
-            return None
-    try:
-        return ctypes.CDLL(carried.in_memory(carried.LIBBPF, data), use_errno=True)
-    except OSError as error:
-        raise RequirementError(
-            f"cannot load the libbpf that came with this package: {error}: {_REMEDY}"
-        ) from error
-
-
-def _older_one() -> str:
-    try:
-        ctypes.CDLL("libbpf.so.0")
-    except OSError:
-        return ""
-    return " (only libbpf.so.0 is here, which is too old)"
-
-
-def _check_version(library: ctypes.CDLL) -> tuple[int, int]:
-    """Version of the library, before anything else is asked of it."""
-    version = (
-        _function(library, "libbpf_major_version")(),
-        _function(library, "libbpf_minor_version")(),
-    )
-    if version < _OLDEST:
-        raise RequirementError(
-            f"libbpf {version[0]}.{version[1]} is too old: "
-            f"{_OLDEST[0]}.{_OLDEST[1]} is needed: {_REMEDY}"
-        )
-    return version
-
-
-def _function(library: ctypes.CDLL, name: str) -> Any:
-    try:
-        return getattr(library, name)
-    except AttributeError as error:
-        raise RequirementError(
-            f"{library._name} is not libbpf, or is too old: it has no {name}: {_REMEDY}"
-        ) from error

@@ -36,6 +36,7 @@ class TextReport:
         clock_offset_ns: wall clock minus CLOCK_MONOTONIC.
         timeout_ns: how long a reply was waited for.
         start: what the run is made of.
+        netns: inode of the network namespace that goes without saying; None: none does.
 
     Attributes:
         clock_offset_ns: as above; to be set anew when the wall clock was.
@@ -48,12 +49,14 @@ class TextReport:
         clock_offset_ns: int,
         timeout_ns: int,
         start: Start,
+        netns: int | None,
     ) -> None:
         self._symbols = symbols
         self._drop_reason = drop_reason
         self.clock_offset_ns = clock_offset_ns
         self._timeout_ns = timeout_ns
         self._start = start
+        self._netns = netns
         # Packets of a kind come by the same ways, again and again.
         self._stack_lines = lru_cache(maxsize=512)(self._name_frames)
 
@@ -88,6 +91,8 @@ class TextReport:
             f"Session: {source} -> {target} (ID: {echo.id}, Seq: {echo.seq})",
             *_path_lines(echo.direction, echo.remote, echo.request, echo.reply),
         ]
+        if echo.netns != self._netns:
+            lines.append(f"Network namespace: inode {echo.netns}")
         if echo.reason is not None:
             words = verdict(echo, self._start, self._symbols, self._drop_reason, self._timeout_ns)
             lines.append(f"Verdict: {words}")

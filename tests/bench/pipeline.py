@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 
-from samples import BASE_NS, TIMES_NS, decoder, guide_start, record
+from samples import BASE_NS, NETNS, TIMES_NS, decoder, guide_start, record
 
 from icmp_rtt.kernel.symbols import Symbols
 from icmp_rtt.model import Echo
@@ -54,7 +54,9 @@ def _renderers() -> dict[str, Callable[[Echo], str]]:
     return {
         "decode alone": lambda echo: "",
         "json": JsonLines(symbols, lambda number: None, offset_ns).echo,
-        "text": TextReport(symbols, lambda number: None, offset_ns, 10**9, guide_start()).echo,
+        "text": TextReport(
+            symbols, lambda number: None, offset_ns, 10**9, guide_start(), NETNS
+        ).echo,
     }
 
 

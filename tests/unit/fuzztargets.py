@@ -29,7 +29,7 @@ from btfwriter import (
     event,
 )
 from elfwriter import elf
-from samples import LABELS, NAMES, WALL_NS, guide_start
+from samples import LABELS, NAMES, NETNS, WALL_NS, guide_start
 
 from icmp_rtt.decode import Decoder
 from icmp_rtt.errors import DecodeError, IcmpRttError
@@ -241,7 +241,7 @@ def sound_record() -> bytes:
 def _show(data: bytes, stacks: bool) -> None:
     echo = decoder(stacks).echo(data)
     names = _sound_symbols()
-    text = TextReport(names, {}.get, WALL_NS, 10**9, guide_start()).echo(echo)
+    text = TextReport(names, {}.get, WALL_NS, 10**9, guide_start(), NETNS).echo(echo)
     assert all(line.isprintable() for line in text.split("\n"))
     line = JsonLines(names, {}.get, WALL_NS).echo(echo)
     assert line.isascii()

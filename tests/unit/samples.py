@@ -109,6 +109,9 @@ def decoder(stacks=False, abi=ABI):
     return Decoder(abi, NAMES, LABELS, stacks)
 
 
+NETNS = 4026531840
+
+
 def guide_echo(**changes):
     """The echo of the guide's sample, stamped at the functions that its stages are named after."""
     skbs = (TX_SKB,) * 3 + (RX_SKB,) * 3
@@ -123,7 +126,7 @@ def guide_echo(**changes):
         remote=IPv4Address("192.168.1.20"),
         id=1234,
         seq=1,
-        netns=4026531840,
+        netns=NETNS,
         outcome="complete",
         reason=None,
         request=Side(5678, b"ping", b"eth0", 2, 8),
@@ -143,7 +146,7 @@ def guide_start(**changes):
         backend="kprobe",
         probes=tuple(PlannedProbe(i, 4, name, f"kprobe:{name}") for i, name in enumerate(NAMES[4])),
         interface=("eth0", 2),
-        netns=4026531840,
+        netns=NETNS,
         families=(4,),
     )
     return start._replace(**changes)

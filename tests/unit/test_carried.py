@@ -11,7 +11,7 @@ import pytest
 
 from icmp_rtt import carried
 from icmp_rtt.errors import RequirementError
-from icmp_rtt.kernel import libbpf as libbpf_module
+from icmp_rtt.kernel import library as library_module
 from icmp_rtt.kernel.libbpf import Libbpf
 
 PACKAGE = Path(carried.__file__).parent
@@ -58,7 +58,7 @@ def opened(monkeypatch, tmp_path):
             raise OSError(f"{name}: failed to map segment from shared object")
         return ctypes.PyDLL(None)
 
-    monkeypatch.setattr(libbpf_module.ctypes, "CDLL", cdll)
+    monkeypatch.setattr(library_module.ctypes, "CDLL", cdll)
     monkeypatch.setattr(carried, "on_disk", lambda name: str(tmp_path / name))
     return names
 

@@ -3,6 +3,7 @@
 
 import contextlib
 import ctypes
+import os
 import platform
 import re
 import struct
@@ -18,6 +19,7 @@ from fakelib import FakeLib
 from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError
 from icmp_rtt.kernel import facts, kernelbtf
 from icmp_rtt.kernel import libbpf as libbpf_module
+from icmp_rtt.kernel import library as library_module
 from icmp_rtt.kernel.bpfobject import Object
 from icmp_rtt.kernel.kernelbtf import KernelBtf, check_file
 from icmp_rtt.kernel.libbpf import Handle, Libbpf, Log
@@ -47,7 +49,7 @@ class Library:
 def libraries(monkeypatch):
     """The libraries that can be opened, by name; none is carried."""
     known = {}
-    monkeypatch.setattr(libbpf_module.carried, "read", lambda name: None)
+    monkeypatch.setattr(library_module.carried, "read", lambda name: None)
 
     def cdll(name, use_errno=False):
         if name is None:
@@ -56,7 +58,7 @@ def libraries(monkeypatch):
             raise OSError(f"{name}: cannot open shared object file: No such file or directory")
         return known[name]
 
-    monkeypatch.setattr(libbpf_module.ctypes, "CDLL", cdll)
+    monkeypatch.setattr(library_module.ctypes, "CDLL", cdll)
     return known
 
 
@@ -108,13 +110,33 @@ def test_a_path_without_a_slash_is_of_the_current_directory(tmp_path, monkeypatc
         Libbpf("libbpf.so.1")
 
 
+def test_what_would_kill_or_stop_the_process_is_not_loaded(tmp_path):
+    """The loader touches what lies beyond the end of a file that was cut off, and waits for a pipe."""
+    whole = Path(_mapped("libbpf.so.1")).read_bytes()
+    for size in (4096, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "cut.so").write_bytes(whole[:size])
+        with pytest.raises(RequirementError, match="cut.so is cut off: apt install libbpf1"):
+            Libbpf(str(tmp_path / "cut.so"))
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(RequirementError, match=f"{path} is no file: apt install libbpf1"):
+            Libbpf(str(path))
+
+
+def _mapped(name):
+    """Where the library lies that was loaded under this name."""
+    Libbpf(name)
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return next(line.split()[-1] for line in lines if "libbpf.so" in line)
+
+
 def test_a_library_without_room_is_a_lack_of_memory(monkeypatch):
     """To install it once more would not help."""
 
     def no_room(name, **_):
         raise OSError(f"{name}: failed to map segment from shared object")
 
-    monkeypatch.setattr(libbpf_module.ctypes, "CDLL", no_room)
+    monkeypatch.setattr(library_module.ctypes, "CDLL", no_room)
     with pytest.raises(RequirementError, match="raise the limit of memory"):
         Libbpf("libbpf.so.1")
 
@@ -397,6 +419,17 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
         KernelBtf(FakeLib(), str(tmp_path / "nosuch"))
     with pytest.raises(ObjectError, match="not a regular file: a BTF file is expected"):
         KernelBtf(FakeLib(), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "has"), [(b"\x9f\xeb\1\0", True), (b"", False), (b"\0\0", False), (None, False)]
+)
+def test_what_hides_the_kernels_btf(tmp_path, monkeypatch, content, has):
+    """An empty file, or /dev/null, in its place is none."""
+    if content is not None:
+        (tmp_path / "vmlinux").write_bytes(content)
+    monkeypatch.setattr(kernelbtf, "_OWN", str(tmp_path / "vmlinux"))
+    assert kernelbtf.has_own_btf() is has
 
 
 def test_a_kernel_without_btf_is_told_with_the_remedy(monkeypatch):

@@ -51,19 +51,19 @@ def test_out_of_reach(monkeypatch):
 
 
 def test_check_looks_at_the_namespace(monkeypatch):
-    """One that is not there is a problem before anything else is."""
+    """One that is not there is bad usage, as without the action, before anything else is looked at."""
     monkeypatch.setattr(checking, "opening", lambda _: pytest.fail("too late"))
-    lines, usable = check(Options(netns="nosuch"))
-    assert not usable
-    assert any("no network namespace at /run/netns/nosuch" in line for line in lines)
+    with pytest.raises(OptionError, match="no network namespace at /run/netns/nosuch"):
+        check(Options(netns="nosuch"))
 
 
 @pytest.mark.parametrize("words", [["check", "--netns", "a\x1b[2Jb"]])
 def test_check_prints_nothing_a_terminal_obeys(capsys, words):
     """What it was given is escaped."""
-    assert main(words) == 1
-    out = capsys.readouterr().out
-    assert r"a\x1b[2Jb" in out and "\x1b" not in out
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert r"a\x1b[2Jb" in err and "\x1b" not in err
 
 
 def test_no_thread_to_look_with(monkeypatch):

@@ -40,6 +40,8 @@ def test_remedies(program, code, words):
 
 def test_no_remedy_is_made_up():
     """What is not known has none, and its cause is told by the kernel's number."""
+    for code in (errno.EACCES, errno.ENOENT):  # of the verifier, and not of attaching
+        assert remedy("kprobe__ip_rcv", error(code, call="bpf_object__load")) is None
     assert remedy("fentry__ip_rcv", error(errno.EINVAL)) is None
     assert remedy("tp_btf__x", error(errno.EPERM)) is None
     assert cause(error(errno.EINVAL)) == "invalid argument (errno 22)"

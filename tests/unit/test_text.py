@@ -10,6 +10,7 @@ import pytest
 from samples import (
     BASE_NS,
     NAMES,
+    NETNS,
     WALL_NS,
     guide_echo,
     guide_options,
@@ -39,7 +40,7 @@ def _utc(monkeypatch):
 def render(echo, names=None, problem=None):
     """The report of an echo, by line."""
     offset_ns = WALL_NS - BASE_NS
-    report = TextReport(symbols(names, problem), {}.get, offset_ns, 10**9, guide_start())
+    report = TextReport(symbols(names, problem), {}.get, offset_ns, 10**9, guide_start(), NETNS)
     rendered = report.echo(echo)
     assert rendered.endswith("\n")
     return rendered.split("\n")[:-1]
@@ -208,7 +209,9 @@ def test_stack_not_available():
 def test_time_has_milliseconds():
     """The time has three digits behind the second, cut rather than rounded."""
     offset_ns = WALL_NS - 123_000_000 + 7_999_999 - BASE_NS
-    report = TextReport(symbols(), {}.get, offset_ns, 10**9, guide_start()).echo(guide_echo())
+    report = TextReport(symbols(), {}.get, offset_ns, 10**9, guide_start(), NETNS).echo(
+        guide_echo()
+    )
     assert " 2025-01-07 10:30:45.007 " in report
 
 
@@ -218,3 +221,9 @@ def test_local_time_follows_the_zone(monkeypatch):
     time.tzset()
     text._local_second.cache_clear()
     assert "2025-01-07 16:00:45.123" in render(guide_echo())[2]
+
+
+def test_of_another_network_namespace():
+    """The same addresses may be in two: the report says where, unless it goes without saying."""
+    (line,) = set(render(guide_echo(netns=4026532567))) - set(render(guide_echo()))
+    assert line == "Network namespace: inode 4026532567"
