@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A set of the object's programs, configured, loaded and attached.
 
-Knows how a configuration becomes bytes; which programs and which
-configuration are wanted is told by the tracer and the self-test.
+Which programs and which configuration are wanted is told by the survey.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from icmp_rtt import carried
+from icmp_rtt.config import config_bytes, config_offset
 from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError, shortage
 from icmp_rtt.kernel.atomics import without_atomics
 from icmp_rtt.kernel.bpfobject import Object
@@ -24,6 +24,7 @@ from icmp_rtt.kernel.shares import load_shares
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from icmp_rtt.config import Setting
     from icmp_rtt.kernel.bpfobject import Link
     from icmp_rtt.kernel.libbpf import Libbpf
     from icmp_rtt.kernel.maps import Map
@@ -35,7 +36,6 @@ __all__ = (
     "carried_path",
     "object_path",
     "open_loader",
-    "words",
 )
 
 _BTF_BEGINS = b"\x9f\xeb\x01\0\x18\0\0\0"  # magic, version, flags, length of the header
@@ -80,11 +80,6 @@ def carried_path(name: str) -> str:
     if data is None:
         raise ObjectError(f"no BPF object {path}: run 'make' in the checkout, or use a package")
     return carried.in_memory(name, data)
-
-
-def words(packed: bytes) -> tuple[int, ...]:
-    """An address as the four 32-bit words of a configuration, as they lie in memory."""
-    return struct.unpack("=4I", packed.ljust(16, b"\0"))
 
 
 def open_loader(lib: Libbpf, given: str | None, btf_path: str | None) -> Loader:
@@ -187,7 +182,7 @@ class Loader:
     def load(
         self,
         programs: Iterable[str],
-        config: Mapping[str, int | tuple[int, ...]],
+        config: Mapping[str, Setting],
         max_sessions: int,
     ) -> Object:
         """The object, loaded with these programs and the sweep.
@@ -215,7 +210,7 @@ class Loader:
         self,
         programs: list[str],
         shares: list[list[str]],
-        config: Mapping[str, int | tuple[int, ...]],
+        config: Mapping[str, Setting],
         max_sessions: int,
     ) -> Object:
         """The object, with programs that it loads itself, and shares of them for a thread each."""
@@ -226,7 +221,7 @@ class Loader:
                 obj.programs[name].set_autoload(True)
             buckets = self._buckets(max_sessions)
             config = {**config, "bucket_mask": buckets - 1}
-            obj.set_rodata(self._config_offset(), self._config_bytes(config))
+            self._configure(obj, config)
             self._size_maps(obj, config, buckets)
             try:
                 obj.load()
@@ -294,9 +289,7 @@ class Loader:
         slots = self.btf.struct("bucket").fields["word"].elements
         return 1 << (max(1, -(-sessions // slots)) - 1).bit_length()
 
-    def _size_maps(
-        self, obj: Object, config: Mapping[str, int | tuple[int, ...]], buckets: int
-    ) -> None:
+    def _size_maps(self, obj: Object, config: Mapping[str, Setting], buckets: int) -> None:
         cpus, stacks = self.lib.possible_cpus(), bool(config["stacks"])
         sessions = buckets * self.btf.struct("bucket").fields["word"].elements
         before = self.btf.struct("slot").fields["event"].offset
@@ -309,6 +302,12 @@ class Loader:
         arrivals = self.btf.struct("cpu_state").fields["arrival"].elements
         obj.maps["arrival_stacks"].set_max_entries(cpus * arrivals if stacks else 1)
 
+    def _configure(self, obj: Object, config: Mapping[str, Setting]) -> None:
+        try:
+            obj.set_rodata(config_offset(self.btf), config_bytes(self.btf, config))
+        except ObjectError as error:
+            raise ObjectError(f"{self._path}: {error}; reinstall icmp-rtt") from error
+
     def _number_cpus(self, cpus: Map) -> None:
         """Tell each CPU's state its number, which costs a program more to find out."""
         number = self.btf.struct("cpu_state").fields["number"]
@@ -316,33 +315,6 @@ class Loader:
         for cpu in range(cpus.max_entries):
             struct.pack_into("=Q", value, number.offset, cpu)
             cpus.update(struct.pack("=I", cpu), bytes(value))
-
-    def _config_offset(self) -> int:
-        found = self.btf.variable("config")
-        expected = self.btf.struct("icmp_rtt_config").size
-        if found.size != expected or found.section != ".rodata":
-            raise ObjectError(
-                f"{self._path}: config has {found.size} bytes in {found.section},"
-                f" expected {expected} in .rodata; reinstall icmp-rtt"
-            )
-        return found.offset
-
-    def _config_bytes(self, config: Mapping[str, int | tuple[int, ...]]) -> bytes:
-        layout = self.btf.struct("icmp_rtt_config").format()
-        values: dict[str, int] = {}
-        for name, value in config.items():
-            if isinstance(value, tuple):
-                values.update({f"{name}[{i}]": each for i, each in enumerate(value)})
-            else:
-                values[name] = value
-        unknown = values.keys() - set(layout.names)
-        if unknown:
-            names = ", ".join(sorted(unknown))
-            raise ObjectError(f"{self._path}: its config has no {names}; reinstall icmp-rtt")
-        try:
-            return struct.pack(layout.format, *(values.get(name, 0) for name in layout.names))
-        except struct.error as error:
-            raise ObjectError(f"{self._path}: its config does not fit: {error}") from error
 
 
 def _check(data: bytes, path: str) -> None:

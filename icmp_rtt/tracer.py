@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from icmp_rtt import netns, stages
 from icmp_rtt.background import Background
 from icmp_rtt.clock import kernel_ns
+from icmp_rtt.config import config_of
 from icmp_rtt.errors import LibbpfError
-from icmp_rtt.loader import words
 from icmp_rtt.privileges import give_up_privileges
 from icmp_rtt.refusal import refused_everything
 from icmp_rtt.survey import survey
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from icmp_rtt.loader import Loader
     from icmp_rtt.model import Start
     from icmp_rtt.opening import Opened
-    from icmp_rtt.options import Network, Options
+    from icmp_rtt.options import Options
     from icmp_rtt.plan import Plan
 
 __all__ = ("Tracer",)
@@ -190,7 +190,7 @@ class Tracer:
         self._loader = loader
         self._where = self._namespace()
         with self._importing():
-            config = self._config(loader)
+            config = config_of(options, loader.btf, *self._where)
             self._survey = survey(options, loader, kernel, config, opened.loopback)
             self._object, self._links = self._survey.object, self._survey.links
         from icmp_rtt.decode import Decoder
@@ -228,29 +228,6 @@ class Tracer:
         inode = netns.inode_of(path) if path or options.interface else 0
         index = netns.device_index(options.interface, path) if options.interface else 0
         return inode, index
-
-    def _config(self, loader: Loader) -> dict[str, int | tuple[int, ...]]:
-        options = self._options
-        local, local_mask = _prefix(options.local)
-        remote, remote_mask = _prefix(options.remote)
-        inode, index = self._where
-        return {
-            "local": local,
-            "local_mask": local_mask,
-            "remote": remote,
-            "remote_mask": remote_mask,
-            "min_rtt_ns": options.latency_ns,
-            "netns": inode,
-            "ifindex": index,
-            "ifname": struct.unpack("=2Q", os.fsencode(options.interface or "").ljust(16, b"\0")),
-            "directions": sum(
-                bit
-                for name, bit in loader.btf.enum("icmp_rtt_direction").items()
-                if options.direction in ("both", name.rpartition("_")[2].lower())
-            ),
-            "stacks": int(options.stacks),
-            "only_incomplete": int(options.only_incomplete),
-        }
 
     def _describe(self, plan: Plan) -> Start:
         from icmp_rtt.model import PlannedProbe, Start
@@ -345,9 +322,3 @@ class Tracer:
             self._object.close()
             self._object = None
         self.symbols.close()
-
-
-def _prefix(network: Network | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    if network is None:
-        return (0,) * 4, (0,) * 4
-    return words(network.network_address.packed), words(network.netmask.packed)

@@ -113,9 +113,10 @@ def start(monkeypatch, import_rest, survey):
         raise RequirementError("enough")
 
     monkeypatch.setattr(tracer, "survey", refuse)
-    monkeypatch.setattr(tracer.Tracer, "_config", lambda *_: {})
+    monkeypatch.setattr(tracer, "config_of", lambda *_: {})
     closed = SimpleNamespace(close=lambda: None)
-    opened = SimpleNamespace(symbols=closed, read=lambda: (None, None), loopback=None)
+    loader = SimpleNamespace(btf=None)
+    opened = SimpleNamespace(symbols=closed, read=lambda: (loader, None), loopback=None)
     with pytest.raises(RequirementError, match="enough"):
         tracer.Tracer(opened, Options(), print, import_rest).__enter__()
 
