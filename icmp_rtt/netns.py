@@ -11,10 +11,11 @@ import threading
 
 from icmp_rtt.errors import OptionError, RequirementError, shortage
 
-__all__ = ("CLONE_NEWNET", "CLONE_NEWUSER", "device_index", "inode_of", "path_of", "unshare")
+__all__ = ("CLONE_NEWNET", "CLONE_NEWUSER", "device", "inode_of", "path_of", "unshare")
 
 CLONE_NEWNET = 0x40000000
 CLONE_NEWUSER = 0x10000000
+_INDICES = 1 << 31  # int, in the kernel
 _NS_GET_NSTYPE = 0xB703
 _OWN = "/proc/thread-self/ns/net"
 
@@ -60,22 +61,23 @@ def inode_of(path: str | None = None) -> int:
         os.close(fd)
 
 
-def device_index(name: str, path: str | None = None) -> int:
-    """Index of device ``name`` in the namespace of file ``path``, or in our own.
+def device(name: str, path: str | None = None) -> tuple[str, int]:
+    """Name and index of a device in the namespace of file ``path``, or in our own.
+
+    Args:
+        name: it may be the index in digits, as in the zone of an address (RFC 4007, 11.2).
 
     Raises:
         OptionError: there is no such device.
         RequirementError: the namespace cannot be entered, or there is no thread to do it.
     """
-    import socket
-
-    result: list[int | BaseException] = []
+    result: list[tuple[str, int] | BaseException] = []
 
     def look() -> None:
         try:
             if path is not None:
                 _enter(path)
-            result.append(socket.if_nametoindex(name))
+            result.append(_named(name))
         except (OSError, OptionError, RequirementError) as error:
             result.append(error)
 
@@ -91,12 +93,23 @@ def device_index(name: str, path: str | None = None) -> int:
                 " processes (ulimit -u, or pids.max of the control group)"
             ) from error
         thread.join()
-    if isinstance(result[0], int):
+    if isinstance(result[0], tuple):
         return result[0]
     if isinstance(result[0], (OptionError, RequirementError)):
         raise result[0]
     where = f" in the network namespace {path}" if path else ""
     raise OptionError(f"no interface {name}{where}; 'ip link' lists those there are")
+
+
+def _named(name: str) -> tuple[str, int]:
+    import socket
+
+    try:
+        return name, socket.if_nametoindex(name)
+    except OSError:
+        if not (name.isascii() and name.isdigit() and int(name) < _INDICES):
+            raise
+        return socket.if_indextoname(int(name)), int(name)
 
 
 def unshare(flags: int) -> None:

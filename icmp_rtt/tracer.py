@@ -185,10 +185,11 @@ class Tracer:
     # ------------------------------------------------------------ start
 
     def _begin(self) -> None:
-        options, opened = self._options, self._opened
+        opened = self._opened
         loader, kernel = opened.read()
         self._loader = loader
         self._where = self._namespace()
+        options = self._options
         with self._importing():
             config = config_of(options, loader.btf, *self._where)
             self._survey = survey(options, loader, kernel, config, opened.loopback)
@@ -222,11 +223,17 @@ class Tracer:
             imports.wait()  # what it raised is raised again where it is needed
 
     def _namespace(self) -> tuple[int, int]:
-        """Inode of the only namespace looked at and index of the only device; 0: any."""
+        """Inode of the only namespace looked at and index of the only device; 0: any.
+
+        From then on the device has its name in the options.
+        """
         options = self._options
         path = None if options.netns is None else netns.path_of(options.netns)
         inode = netns.inode_of(path) if path or options.interface else 0
-        index = netns.device_index(options.interface, path) if options.interface else 0
+        index = 0
+        if options.interface:
+            name, index = netns.device(options.interface, path)
+            self._options = options._replace(interface=name)
         return inode, index
 
     def _describe(self, plan: Plan) -> Start:

@@ -2,6 +2,7 @@
 """Namespaces by their files: which are, which are not, and which are out of reach."""
 
 import os
+import socket
 
 import pytest
 
@@ -74,4 +75,13 @@ def test_no_thread_to_look_with(monkeypatch):
 
     monkeypatch.setattr(netns.threading.Thread, "start", start)
     with pytest.raises(RequirementError, match="ulimit -u"):
-        netns.device_index("lo", "/proc/self/ns/net")
+        netns.device("lo", "/proc/self/ns/net")
+
+
+def test_a_device_by_name_or_index():
+    """As in the zone of a link-local address; a name of digits goes before an index."""
+    index = socket.if_nametoindex("lo")
+    assert netns.device("lo") == netns.device(str(index)) == ("lo", index)
+    for nothing in ("4000000000", "4294967297", "-1", "\u0661"):
+        with pytest.raises(OptionError, match=f"no interface {nothing}; 'ip link' lists"):
+            netns.device(nothing)
