@@ -115,6 +115,7 @@ static __always_inline bool on_recv_again(struct cpu_state *cpu, struct sk_buff 
 	if (!session)
 		return false;
 	if (device_wanted(dev, TYPED_TRACEPOINT)) {
+		session->other_interface = 0; /* that of its port; the answer's may be another */
 		note_device(session, SIDE_RECEIVE, dev, TYPED_TRACEPOINT);
 		adopt(session, arrival, true);
 	}
@@ -529,7 +530,7 @@ static __always_inline void on_ip_list_rcv(void *ctx, struct list_head *list, co
 		node = GET(typed, node, next);
 	}
 	found = cpu->found_count;
-	if (i == LIST_MAX || found > LISTED_MAX)
+	if ((i == LIST_MAX && node != list) || found > LISTED_MAX)
 		count(cpu, COUNTER_LIST_TRUNCATED);
 	expect_fewer(cpu, found, cpu->strays + i - found);
 	for (i = 0; i < LISTED_MAX && i < cpu->found_count; i++) {

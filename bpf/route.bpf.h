@@ -7,7 +7,8 @@
 #define ROUTE_BPF_H
 
 #define SKB_DST_NOREF 1UL
-#define DST_METADATA 0x0080 /* include/net/dst.h */
+#define DST_FAKE_RTABLE 0x0010 /* include/net/dst.h */
+#define DST_METADATA 0x0080
 #define RTN_LOCAL 2 /* include/uapi/linux/rtnetlink.h; what lies between these is for us */
 #define RTN_BROADCAST 3
 #define RTN_MULTICAST 5
@@ -16,13 +17,14 @@
 
 /*
  * Zero: none was chosen yet, or it has been let go. What a tunnel says of a packet
- * (collect_md) lies in the same place until there is a route.
+ * (collect_md), or a bridge's stand-in (br_netfilter), lies in the same place until there is.
  */
 static __always_inline unsigned long route_of(struct sk_buff *skb, const bool typed)
 {
 	unsigned long route = GET(typed, skb, _skb_refdst) & ~SKB_DST_NOREF;
 
-	if (route && BPF_CORE_READ((struct dst_entry *)route, flags) & DST_METADATA)
+	if (route && BPF_CORE_READ((struct dst_entry *)route, flags) &
+			     (DST_FAKE_RTABLE | DST_METADATA))
 		return 0;
 	return route;
 }

@@ -26,9 +26,12 @@ static __always_inline __u64 answered_elsewhere_ns(const struct icmp_rtt_event *
 {
 	if (session->direction != DIRECTION_RX || !session->other_interface)
 		return 0;
+	/* That device had no room for it. */
+	if (session->drop_side == SIDE_TRANSMIT + 1)
+		return 0;
 	/* Seen by the device alone, which has kept no time of it: it is not below any threshold. */
 	if (config.tx_open == HOOK_XMIT)
-		return session->drop_side ? 0 : ~0ULL;
+		return ~0ULL;
 	return session->ts_ns[HOOK_LOCAL_OUT] ? session->ts_ns[HOOK_LOCAL_OUT] :
 						session->ts_ns[HOOK_SEND];
 }

@@ -274,7 +274,7 @@ static __always_inline bool is_own_answer(struct sk_buff *skb, const bool typed)
 /*
  * What leaves without a socket was handed on: a request that was taken for one to this
  * host, where no hook follows its arrival, was for another. Not for the hooks at functions:
- * those come with hooks that follow.
+ * those come with hooks that follow, but where one family alone lacks its last one.
  */
 static __always_inline void on_forward(struct sk_buff *skb, const bool typed)
 {

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import assert_complete, assert_identities, follow, inode_of, sh, trace
+from conftest import LOCAL, assert_complete, assert_identities, follow, inode_of, sh, trace
 
 pytestmark = pytest.mark.guest
 PING = "ping -q -c 5 -i 0.02"
@@ -167,3 +167,20 @@ def test_interface_of_the_request_alone(bond, other_way_back, device):
     echoes = on_interface("fentry", device, {"v0": other_way_back}.get(device, "10.78.100.2"))
     assert_complete(echoes, 5, seen=(0, 1, 2, 4, 5))
     assert devices(echoes) == {(device, None)}
+
+
+def test_answer_dropped_by_another_device(other_way_back, farm, backend):
+    """It has not left by that one, either: no answer to be told of."""
+    sh(
+        f"""
+        ip route add {farm}.33 via 10.84.0.2; tc qdisc add dev p0 clsact
+        tc filter add dev p0 egress protocol ip u32 match ip dst {farm}.33/32 action drop"""
+    )
+    lean = ("--disable-kernel-stacks", "--no-self-test", "--backend", backend, "--timeout", "1")
+    ping = f"ip netns exec irtpeer ping -c 1 -W 0.1 -I {farm}.33 {LOCAL} >&2 || true"
+    run = trace("--interface", "v0", "--direction", "rx", *lean, "--", "sh", "-c", ping)
+    sh(f"ip route del {farm}.33; tc qdisc del dev p0 clsact")
+    assert_identities(run)
+    (echo,) = run.echoes
+    assert (echo["reason"], echo["drop"]["path"]) == ("dropped", 2)
+    assert run.counters["drops"] == 1

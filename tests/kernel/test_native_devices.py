@@ -2,6 +2,7 @@
 """What the device's tracepoints alone tell where devices lie above each other, and behind a router."""
 
 import os
+from pathlib import Path
 
 import pytest
 from conftest import assert_identities, sh, trace
@@ -58,6 +59,42 @@ def test_request_by_a_bridge(behind, device):
     names = {(echo["request"]["ifname"], echo["reply"]["ifname"]) for echo in run.echoes}
     assert names == {(device or "irtnb", device or "irtnb")}
     assert (run.counters["requests"], run.counters["incomplete_lost"]) == (3, 0)
+    assert_identities(run)
+
+
+@pytest.mark.parametrize("device", [None, "irtnb"])
+def test_request_by_a_bridge_that_is_not_answered(behind, device):
+    """That it came by a port, which was not asked for, is no answer by another device."""
+    where = HERE if device is None else ("--interface", device)
+    script = "sysctl -qw net.ipv4.icmp_echo_ignore_all=1; $0 $@ >&2 || true"
+    ping = inside("irtnear", *THREE, "10.91.0.1")
+    try:
+        run = trace(*LEAN, *where, "--direction", "rx", "--", "sh", "-c", script, *ping)
+    finally:
+        sh("sysctl -qw net.ipv4.icmp_echo_ignore_all=0")
+    assert [echo["reason"] for echo in run.echoes] == ["no reply sent"] * 3
+    assert stages(run.echoes) == [[0]] * 3
+    assert_identities(run)
+
+
+def test_request_dropped_by_a_bridge(behind):
+    """Where br_netfilter has put its stand-in for a route, it is not taken for one to elsewhere."""
+    standing_in = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    if standing_in.exists():
+        standing_in.write_text("1")
+    sh(
+        """
+        nft add table bridge irt
+        nft 'add chain bridge irt in { type filter hook input priority -200; }'
+        nft add rule bridge irt in ip saddr 10.91.0.2 drop"""
+    )
+    ping = inside("irtnear", *THREE, "10.91.0.1")
+    try:
+        run = trace(*LEAN, *HERE, "--direction", "rx", "--", "sh", "-c", "$0 $@ >&2 || true", *ping)
+    finally:
+        sh("nft delete table bridge irt")
+    assert [echo["reason"] for echo in run.echoes] == ["dropped"] * 3
+    assert {echo["drop"]["path"] for echo in run.echoes} == {1}
     assert_identities(run)
 
 
