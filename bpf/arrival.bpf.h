@@ -10,6 +10,9 @@
 /* From a port to its bridge, within one softirq: as it is, and where a hypervisor may stop it. */
 #define BRIDGED_NS 1000000
 #define SOFTIRQ_NS 10000000
+/* From the device to ICMP, by the slowest of emulators: what is held for longer is no more known
+ * by its skb alone. */
+#define HELD_NS 100000000
 
 struct arrival_stacks {
 	__s64 bytes[2];
@@ -208,12 +211,19 @@ __noinline int find_arrival_of(__u32 number, __u32 id_seq, __u32 local, __u32 re
 	return found;
 }
 
-/* Whether it arrived before the request was sent that it would be the reply to. */
-static __always_inline bool is_earlier(const struct arrival *arrival,
+/*
+ * Whether it is that of an earlier packet which had the same skb: it arrived before the
+ * request was sent that it would be the reply to, or long before the session of a request
+ * was opened, or came from somewhere else. A translated request keeps where it came from.
+ */
+static __always_inline bool is_earlier(const struct arrival *arrival, const struct echo_key *key,
 				       struct icmp_rtt_event *session)
 {
-	return session->direction == DIRECTION_TX &&
-	       arrival->since_ns < slot_of_session(session)->opened_ns;
+	__u64 opened_ns = slot_of_session(session)->opened_ns;
+
+	if (session->direction == DIRECTION_TX)
+		return arrival->since_ns < opened_ns;
+	return arrival->key.remote != key->remote || opened_ns - arrival->since_ns >= HELD_NS;
 }
 
 /*
@@ -244,7 +254,7 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 		found = find_arrival_of(number, key->id << 16 | key->seq, key->local, key->remote);
 		if (found)
 			arrival = &cpu->arrival[(found - 1) & (ARRIVALS - 1)];
-		else if (arrival && (arrival->fragment || is_earlier(arrival, session)))
+		else if (arrival && (arrival->fragment || is_earlier(arrival, key, session)))
 			arrival = NULL;
 	}
 	if (!arrival && tracing(DIRECTION_RX) && key->direction == DIRECTION_RX)

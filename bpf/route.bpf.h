@@ -29,6 +29,14 @@ static __always_inline unsigned long route_of(struct sk_buff *skb, const bool ty
 	return route;
 }
 
+/* The device that the route leads to; NULL: there is no route. */
+static __always_inline struct net_device *device_of_route(struct sk_buff *skb, const bool typed)
+{
+	unsigned long route = route_of(skb, typed);
+
+	return route ? BPF_CORE_READ((struct dst_entry *)route, dev) : NULL;
+}
+
 static __always_inline __u16 type_of_v4(unsigned long route)
 {
 	return BPF_CORE_READ((struct rtable *)route, rt_type);

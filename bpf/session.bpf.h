@@ -228,6 +228,8 @@ __noinline int complete_slot(__u32 number, __u64 word, __u64 now, __u32 cpu_numb
 	if (config.min_rtt_ns) {
 		start = first_stamp(session, slot->key.direction == DIRECTION_TX ? HOOK_SEND :
 										    HOOK_RECV);
+		if (!start) /* it left, or came in, by another device than the one asked for */
+			start = slot->opened_ns;
 		if (now - start < config.min_rtt_ns) {
 			discard(cpu, slot, word, COUNTER_BELOW_THRESHOLD);
 			return 0;

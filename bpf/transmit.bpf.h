@@ -151,6 +151,7 @@ static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct 
 					 const int probe, const int family, const bool typed)
 {
 	struct icmp_rtt_event *session;
+	struct net_device *dev;
 	struct cpu_state *cpu;
 	struct packet packet;
 	struct echo_key key;
@@ -178,6 +179,12 @@ static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct 
 		tag((__u64)skb, (__u64)sk, slot_of_session(session)->number, word);
 	if (!session->side[SIDE_TRANSMIT].pid && !session->side[SIDE_TRANSMIT].comm[0])
 		note_task(session, SIDE_TRANSMIT);
+	/* It may get no further: without its neighbour's address no device sees it. */
+	if (config.ifindex && session->direction == DIRECTION_TX) {
+		dev = device_of_route(skb, typed);
+		if (dev && !device_wanted(dev, false))
+			session->other_interface = 1;
+	}
 	stamp(ctx, cpu, session, HOOK_LOCAL_OUT, probe, (__u64)skb, now);
 }
 

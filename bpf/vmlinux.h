@@ -135,6 +135,7 @@ struct timespec64 {
 };
 
 struct dst_entry {
+	struct net_device *dev;
 	unsigned short flags;
 };
 

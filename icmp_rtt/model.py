@@ -208,10 +208,14 @@ class Echo(NamedTuple):
 
     @property
     def rtt_ns(self) -> int | None:
-        """From the first stamp of a complete echo to its last: see ``rtt_from_stage``."""
-        if self.outcome != COMPLETE or self.ambiguous or len(self.stamps) < 2:
+        """From the first stamp of a complete echo to its last: see ``rtt_from_stage``.
+
+        None where either path has none: that would be no round trip.
+        """
+        first, last = self.stamps[0], self.stamps[-1]
+        if self.outcome != COMPLETE or self.ambiguous or (first.path, last.path) != (1, 2):
             return None
-        return self.stamps[-1].ts_ns - self.stamps[0].ts_ns
+        return last.ts_ns - first.ts_ns
 
     @property
     def rtt_from_stage(self) -> int:

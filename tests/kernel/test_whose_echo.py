@@ -131,6 +131,53 @@ def test_unanswered_elsewhere(other_link, veth, backend):
     assert_complete(run.echoes, 20)
 
 
+def test_not_even_sent_elsewhere(other_link, veth, backend):
+    """Nor do those that get no further than to their route."""
+    absent, refused = (f"{OTHER.rpartition('.')[0]}.{host}" for host in (98, 99))
+    sh(
+        "nft add table ip irtout; nft 'add chain ip irtout o { type filter hook output priority 0; }'"
+    )
+    sh(f"nft add rule ip irtout o ip daddr {refused} drop")
+    script = f"""
+        ping -q -c 2 -i 0.01 -W 0.1 {absent} || true
+        ping -q -c 3 -i 0.01 -W 0.1 {refused} || true
+        ping -q -c 5 -i 0.2 {PEER}"""
+    try:
+        run = run_script(script, "--interface", veth, "--timeout", "0.5", "--backend", backend)
+    finally:
+        sh("nft delete table ip irtout")
+    assert (run.counters["incomplete"], run.counters["other_interface"]) == (0, 5)
+    assert_complete(run.echoes, 5)
+
+
+@pytest.fixture
+def request_by_another_way(other_link, farm):
+    """An address of the peer's that is asked by q0, and answers by v0."""
+    sh(f"ip route add {farm}.61 via {OTHER_PEER} src {LOCAL}")
+    sh("sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.v0.rp_filter=0")
+    yield f"{farm}.61"
+    sh(f"ip route delete {farm}.61")
+
+
+@pytest.mark.parametrize(
+    ("backend", "ask", "seen"),
+    [
+        ("tracepoint", "ping -q -c 5 -i 0.02", [3]),
+        ("fentry", "hping3 -q --icmp -c 5 -i u20000", [3, 4, 5]),
+    ],
+)
+def test_request_not_seen(request_by_another_way, veth, backend, ask, seen):
+    """Without a time of the request there is no round trip time; --latency-ms goes by its begin."""
+    script = f"{ask} {request_by_another_way} 2>&1; ping -q -c 1 -i 0.02 {PEER}"
+    where = ("--interface", veth, "--backend", backend)
+    run = run_script(script, *where)
+    echoes = [echo for echo in run.echoes if echo["dst"] == request_by_another_way]
+    assert [[stage["stage"] for stage in echo["stages"]] for echo in echoes] == [seen] * 5
+    assert {(echo["outcome"], echo["rtt_ns"]) for echo in echoes} == {("complete", None)}
+    run = run_script(script, *where, "--latency-ms", "5000")
+    assert (run.echoes, run.counters["below_threshold"]) == ([], 6)
+
+
 @pytest.fixture
 def reply_by_another_way(other_link):
     """What this host says to the peer from LOCAL leaves by q0."""

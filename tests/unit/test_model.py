@@ -39,10 +39,15 @@ def test_whole_echo():
         ((0, 1, 2, 4, 5), 35_801, None, None, 1_048_491),
         ((0, 2, 3, 5), 35_801, 1_000_000, 12_690, 1_048_491),
         ((3,), None, None, None, None),
+        ((3, 4, 5), None, None, 12_690, None),
+        ((0, 1, 2), 35_801, None, None, None),
     ],
 )
 def test_stages_not_seen(stages, path1_ns, inter_path_ns, path2_ns, rtt_ns):
-    """A figure that lacks one of its ends is absent, and the round trip says where it begins."""
+    """A figure that lacks one of its ends is absent, and the round trip says where it begins.
+
+    What lacks a whole path is no round trip.
+    """
     echo = seen(*stages)
     figures = (echo.path1_ns, echo.inter_path_ns, echo.path2_ns, echo.rtt_ns)
     assert figures == (path1_ns, inter_path_ns, path2_ns, rtt_ns)
