@@ -10,8 +10,7 @@
 /* From a port to its bridge, within one softirq: as it is, and where a hypervisor may stop it. */
 #define BRIDGED_NS 1000000
 #define SOFTIRQ_NS 10000000
-/* From the device to ICMP, by the slowest of emulators: what is held for longer is no more known
- * by its skb alone. */
+/* From there to ICMP, by the slowest of emulators: held for longer, its skb alone tells nothing. */
 #define HELD_NS 100000000
 
 struct arrival_stacks {

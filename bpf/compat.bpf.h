@@ -64,6 +64,16 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 #define NOT_A_PAGE 1ULL
 
 /*
+ * To the verifier of newer kernels (measured: 6.12, not 6.1) a tracepoint's skb is a trusted
+ * pointer: at each load of a pointer from one it looks through all of the kernel's types
+ * (btf_nested_type_is_trusted() in kernel/bpf/btf.c), which took a third of all the time of
+ * loading. Not so for what bpf_rdonly_cast() returns: see untrusted().
+ *
+ * icmpv6_rcv() of older kernels (measured: 6.1) frees an IPv6 request as dropped even after
+ * it has answered it: see is_answered().
+ */
+
+/*
  * dd8657894c11 ("bpf: Count missed stats in trace_call_bpf"), v6.7: the kernel counts the
  * runs of kprobes' programs that it leaves out. Before it there is kprobes_skipped() alone.
  */

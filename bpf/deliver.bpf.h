@@ -18,7 +18,6 @@ static __always_inline void on_error(struct cpu_state *cpu, struct header *heade
 		.family = header->family,
 	};
 	struct icmp_rtt_event *session;
-	struct earlier earlier;
 	struct packet quoted;
 	struct echo_key key;
 
@@ -30,7 +29,8 @@ static __always_inline void on_error(struct cpu_state *cpu, struct header *heade
 	make_key(header->family, &quoted, SIDE_TRANSMIT, DIRECTION_TX, netns, &key);
 	session = find_echo(header->family, &key, NULL);
 	if (!session || session->error_ts_ns ||
-	    is_of_earlier(header->family, &key, session, sum_without_type(&quoted), &earlier))
+	    request_of(header->family, &key, session, sum_without_type(&quoted)) ==
+		    REQUEST_EARLIER)
 		return;
 	count(cpu, COUNTER_ICMP_ERRORS);
 	session->error_type = packet->type;

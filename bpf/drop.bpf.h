@@ -154,7 +154,7 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 		netns = netns_of_socket(sk, TYPED_TRACEPOINT);
 	else
 		return;
-	/* Some kernels free an IPv6 request as dropped even after they have answered it. */
+	/* Its IPv6 request may be freed as dropped even after it was answered: see compat.bpf.h. */
 	if (is_self_test(netns, PROBE_kfree_skb))
 		return;
 	side = SIDE_TRANSMIT;
@@ -181,7 +181,7 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 		return;
 	if (side == SIDE_TRANSMIT)
 		forget((__u64)skb);
-	/* Kernels before 6.4 free an IPv6 request as dropped even after they have answered it. */
+	/* As that one was: its answer may have gone no further. */
 	if (side == SIDE_RECEIVE && packet.kind == PACKET_REQUEST && is_answered(session))
 		return;
 	if (side == SIDE_RECEIVE && packet.kind == PACKET_REPLY && is_delivered(reason)) {

@@ -59,12 +59,7 @@
 	((typed) ? BPF_CORE_READ_BITFIELD(pointer, member) :      \
 		   BPF_CORE_READ_BITFIELD_PROBED(pointer, member))
 
-/*
- * A tracepoint's skb, for what is not done for every packet. To the verifier it is a trusted
- * pointer: at each load of a pointer from one it looks through all of the kernel's types
- * (btf_nested_type_is_trusted() in kernel/bpf/btf.c, since 6.2), which took a third of all
- * the time of loading. So it does not for what is cast, where the kernel can do that.
- */
+/* A tracepoint's skb, for what is not done for every packet: see compat.bpf.h. */
 static __always_inline struct sk_buff *untrusted(struct sk_buff *skb)
 {
 	if (TYPED_TRACEPOINT && config.typed_headers)

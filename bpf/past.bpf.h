@@ -65,26 +65,28 @@ static __always_inline __u16 sum_of(__u64 completed)
 	return completed >> 16;
 }
 
-/* What is known of the sum of an earlier request of the same key as the session's. */
-struct earlier {
-	__u64 completed; /* 0: none was answered */
-	__u16 *given_up; /* NULL: none was given up */
+/* Which request a message of the session's key is about, as far as sums tell. */
+enum request {
+	REQUEST_OWN,	 /* the session's, or there was no other */
+	REQUEST_EARLIER, /* one that was answered, given up or restarted */
+	REQUEST_ANY,	 /* it fits none, and there were others */
 };
 
-/* Whether a message with @sum is about an earlier request of the same key, and not the session's. */
-static __always_inline bool is_of_earlier(__u8 family, const struct echo_key *key,
-					  const struct icmp_rtt_event *session, __u16 sum,
-					  struct earlier *earlier)
+static __always_inline enum request request_of(__u8 family, const struct echo_key *key,
+					       const struct icmp_rtt_event *session, __u16 sum)
 {
-	earlier->completed = 0;
-	earlier->given_up = NULL;
+	__u64 completed;
+	__u16 *earlier;
+
 	if (session->sum == sum)
-		return false;
-	earlier->completed = find_completed(family, key);
-	if (earlier->completed && sum_of(earlier->completed) == sum)
-		return true;
-	earlier->given_up = bpf_map_lookup_elem(&given_up, key);
-	return earlier->given_up && *earlier->given_up == sum;
+		return REQUEST_OWN;
+	completed = find_completed(family, key);
+	if (completed && sum_of(completed) == sum)
+		return REQUEST_EARLIER;
+	earlier = bpf_map_lookup_elem(&given_up, key);
+	if (earlier && *earlier == sum)
+		return REQUEST_EARLIER;
+	return completed || earlier ? REQUEST_ANY : REQUEST_OWN;
 }
 
 /*
@@ -96,15 +98,11 @@ static __always_inline bool is_of_earlier(__u8 family, const struct echo_key *ke
 static __always_inline bool answers(__u8 family, const struct echo_key *key,
 				    struct icmp_rtt_event *session, __u16 sum)
 {
-	struct earlier earlier;
+	enum request request = request_of(family, key, session, sum);
 
-	if (session->sum == sum)
-		return true;
-	if (is_of_earlier(family, key, session, sum, &earlier))
-		return false;
-	if (earlier.completed || earlier.given_up)
+	if (request == REQUEST_ANY)
 		session->outcome = OUTCOME_AMBIGUOUS;
-	return true;
+	return request != REQUEST_EARLIER;
 }
 
 #endif

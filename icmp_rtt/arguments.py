@@ -185,7 +185,8 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--interface",
         metavar="NAME",
-        help="count only what leaves and arrives through this interface (default: all)",
+        help="count only what leaves and arrives through this interface, given by name or"
+        " index (default: all)",
     )
     group.add_argument(
         "--direction",

@@ -188,7 +188,7 @@ class Tracer:
         opened = self._opened
         loader, kernel = opened.read()
         self._loader = loader
-        self._where = self._namespace()
+        self._locate()
         options = self._options
         with self._importing():
             config = config_of(options, loader.btf, *self._where)
@@ -222,11 +222,8 @@ class Tracer:
         finally:
             imports.wait()  # what it raised is raised again where it is needed
 
-    def _namespace(self) -> tuple[int, int]:
-        """Inode of the only namespace looked at and index of the only device; 0: any.
-
-        From then on the device has its name in the options.
-        """
+    def _locate(self) -> None:
+        """Look up the only namespace and the only device; from then on that goes by its name."""
         options = self._options
         path = None if options.netns is None else netns.path_of(options.netns)
         inode = netns.inode_of(path) if path or options.interface else 0
@@ -234,7 +231,7 @@ class Tracer:
         if options.interface:
             name, index = netns.device(options.interface, path)
             self._options = options._replace(interface=name)
-        return inode, index
+        self._where = inode, index  # 0: any
 
     def _describe(self, plan: Plan) -> Start:
         from icmp_rtt.model import PlannedProbe, Start

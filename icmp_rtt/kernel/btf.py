@@ -15,7 +15,7 @@ from typing import NamedTuple
 from icmp_rtt.errors import ObjectError
 from icmp_rtt.kernel.layout import CODES, Field, StructLayout
 
-__all__ = ("Btf", "Variable")
+__all__ = ("MAGIC", "Btf", "Variable")
 
 # The format of a struct has at most a name of _MAX_DEPTH * _MAX_NAME bytes for each of its bytes.
 _MAX_STRUCT = 1 << 14  # bytes; ours are below 2 KiB
@@ -39,7 +39,7 @@ _TRAILER.update({_ENUM: (0, 8), _FUNC_PROTO: (0, 8)})
 _REFERRING = _TRANSPARENT | {_PTR, _FUNC, _FUNC_PROTO, _VAR, _DECL_TAG}
 _MEMBER_NAMES = frozenset((_STRUCT, _UNION, _FUNC_PROTO, _ENUM, _ENUM64))
 _MEMBER_TYPES = {_STRUCT: 1, _UNION: 1, _FUNC_PROTO: 1, _DATASEC: 0}
-_MAGIC = 0xEB9F
+MAGIC = 0xEB9F  # how BTF begins
 _HEADER = Struct("<HBBIIIII")
 _TRIPLE = Struct("<III")
 _ENUMERATOR = Struct("<II")
@@ -242,8 +242,8 @@ def _sections(data: bytes) -> tuple[bytes, bytes]:
     if len(data) < _HEADER.size:
         raise ObjectError(f"not BTF: {len(data)} bytes are too few")
     magic, version, _, header, type_off, type_len, str_off, str_len = _HEADER.unpack_from(data)
-    if magic != _MAGIC:
-        raise ObjectError(f"not little-endian BTF: it begins with {magic:#06x}, not {_MAGIC:#06x}")
+    if magic != MAGIC:
+        raise ObjectError(f"not little-endian BTF: it begins with {magic:#06x}, not {MAGIC:#06x}")
     if version != 1:
         raise ObjectError(f"BTF version {version}: only version 1 is known")
     if header < _HEADER.size or header + max(type_off + type_len, str_off + str_len) > len(data):

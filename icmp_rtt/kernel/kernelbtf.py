@@ -14,7 +14,7 @@ from ctypes import string_at
 from errno import ENOENT, ENOMEM
 
 from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError, shortage
-from icmp_rtt.kernel.btf import Btf
+from icmp_rtt.kernel.btf import MAGIC, Btf
 from icmp_rtt.kernel.libbpf import Handle, Libbpf, btf_bytes, decoded_name
 from icmp_rtt.kernel.objfile import read_file
 
@@ -24,7 +24,6 @@ _STRUCT, _ENUM, _FUNC = 4, 6, 12  # BTF kinds
 _MAX_BTF = 1 << 28  # bytes; a kernel's with all its modules' is below
 _MAX_FILE = 1 << 32  # bytes; a vmlinux with all its debug information is below
 _OWN = "/sys/kernel/btf/vmlinux"
-_MAGIC = struct.pack("=H", 0xEB9F)
 _REMEDY = "--btf takes raw BTF of this kernel, or its vmlinux with BTF in it"
 
 
@@ -35,7 +34,7 @@ def has_own_btf() -> bool:
     """
     try:
         with open(_OWN, "rb") as file:
-            return file.read(len(_MAGIC)) == _MAGIC
+            return file.read(2) == struct.pack("<H", MAGIC)
     except OSError:
         return False
 

@@ -178,8 +178,10 @@ def test_answer_dropped_by_another_device(other_way_back, farm, backend):
     )
     lean = ("--disable-kernel-stacks", "--no-self-test", "--backend", backend, "--timeout", "1")
     ping = f"ip netns exec irtpeer ping -c 1 -W 0.1 -I {farm}.33 {LOCAL} >&2 || true"
-    run = trace("--interface", "v0", "--direction", "rx", *lean, "--", "sh", "-c", ping)
-    sh(f"ip route del {farm}.33; tc qdisc del dev p0 clsact")
+    try:
+        run = trace("--interface", "v0", "--direction", "rx", *lean, "--", "sh", "-c", ping)
+    finally:
+        sh(f"ip route del {farm}.33; tc qdisc del dev p0 clsact")
     assert_identities(run)
     (echo,) = run.echoes
     assert (echo["reason"], echo["drop"]["path"]) == ("dropped", 2)
