@@ -90,7 +90,7 @@ def _plan(found: Survey) -> list[str]:
             probes = plan.probes[family, hook]
             labels = " + ".join(probe.label for probe in probes)
             lines.append(f"  {name:<20} {labels + ': ' + proved if probes else 'not seen'}")
-    lines += [f"note: {note}" for note in (*found.notes, *plan.notes)]
+    lines += [f"note: {note}" for note in (*plan.notes, *found.notes)]
     drops = "by function alone (no reasons in this kernel)"
     if found.drops_unseen is not None:
         drops = "not seen"

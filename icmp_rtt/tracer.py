@@ -251,7 +251,7 @@ class Tracer:
             (options.interface, index) if options.interface else None,
             inode,
             plan.families,
-            (*self._survey.notes, *self._survey.passed_over, *plan.notes),
+            (*self._survey.passed_over, *plan.notes, *self._survey.notes),
         )
 
     # --------------------------------------------------------- sessions
