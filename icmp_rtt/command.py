@@ -99,9 +99,12 @@ class Command:
         self._send(signal.SIGINT)
 
     def pass_on(self, number: int) -> None:
-        """Tell the command to end, as signal ``number`` told us."""
+        """Tell the command to end, as signal ``number`` told us; after SIGINT as ``interrupt``."""
         if number == signal.SIGINT:
-            self._due.append((time.monotonic_ns() + _GRACE_NS, number))
+            interrupt_ns = time.monotonic_ns() + _GRACE_NS
+            self._due.append((interrupt_ns, number))
+            self._due.append((interrupt_ns + _PATIENCE_NS, signal.SIGTERM))
+            self._told.update(_descendants(self._pid))  # Ctrl-C may have, and not been heeded
         else:
             self._send(number)
 

@@ -7,6 +7,7 @@ file exists is found out where it is used. ipaddress is imported where an addres
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from icmp_rtt.errors import OptionError
@@ -153,7 +154,7 @@ def parse_interface(option: str, text: str) -> str:
     Raises:
         OptionError: none may have it.
     """
-    name = text.encode("utf-8", "surrogateescape")
+    name = os.fsencode(text)
     if len(name) > _IFNAME_BYTES:
         raise OptionError(
             f"{option}: no interface can have the name {text!r}, longer than {_IFNAME_BYTES} bytes;"

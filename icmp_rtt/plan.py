@@ -72,8 +72,8 @@ class Plan(NamedTuple):
 
     @property
     def useful(self) -> bool:
-        """Whether each family has a transmit and a receive stage: enough for a round trip."""
-        return all(
+        """Whether each family has a transmit and a receive stage, and all one that ends an echo."""
+        return (self.covers(_ICMP_RCV) or self.covers(_RECV)) and all(
             any(self.probes[f, hook] for hook in (_SEND, _LOCAL_OUT, _XMIT))
             and any(self.probes[f, hook] for hook in (_RECV, _IP_RCV, _ICMP_RCV))
             for f in self.families
@@ -111,7 +111,7 @@ class Plan(NamedTuple):
 
     @property
     def rx_close(self) -> int:
-        """The hook that ends an echo that we answer: the last one covered."""
+        """The hook that ends an echo that we answer: where it leaves."""
         return _XMIT
 
     @property

@@ -234,12 +234,13 @@ class _Watch:
         self._reports = reports
         self._idle = idle
         duration_ns = options.duration_ns
-        self._end_ns = None if duration_ns is None else time.monotonic_ns() + duration_ns
+        if duration_ns is not None:
+            signals.due_ns = time.monotonic_ns() + duration_ns
 
     def until_over(self) -> None:
         """Until a signal, --count or --duration."""
         while not self._over():
-            self._poll(self._end_ns)
+            self._poll(self._signals.due_ns)
 
     def command(self, command: Command) -> int:
         """Until the command ends and its echoes have been answered, or as ``until_over``.
@@ -258,7 +259,7 @@ class _Watch:
             elif passed_on is None and self._over():
                 command.interrupt()
                 passed_on = signal.SIGINT
-            self._poll(self._end_ns if passed_on is None else None)
+            self._poll(self._signals.due_ns if passed_on is None else None)
         if not self._over():
             self._settle()
         return status
@@ -273,9 +274,7 @@ class _Watch:
             self._poll(end_ns)
 
     def _over(self) -> bool:
-        if self._signals.number is not None or self._reports.full:
-            return True
-        return self._end_ns is not None and time.monotonic_ns() >= self._end_ns
+        return self._reports.full or self._signals.over
 
     def _poll(self, end_ns: int | None) -> None:
         """Report what comes within a short while, shorter if ``end_ns`` is near."""

@@ -27,6 +27,7 @@ __all__ = ("Loopback", "loopback", "without_ipv6")
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 _ANSWER_S = 2.0  # for an echo over loopback, on the slowest of emulators
+_START_S = 10.0  # for the child to have its namespace, and an answer to its first echo
 _HELLO = struct.Struct("=Qi")  # the child's first message: inode number, errno of IPv6
 _IPV6_SWITCH = "/proc/sys/net/ipv6/conf/lo/disable_ipv6"
 # What keeps a host from having IPv6, by how it shows.
@@ -72,12 +73,17 @@ class Loopback:
                 "the process of the self-test was killed: try again,"
                 " or leave the test out with --no-self-test"
             ) from error
-        answered = self._answer(2)
+        answered = self._answer(2, 2 * _ANSWER_S) or b""
         return tuple(family for family in self._families if family not in answered)
 
     def _greeting(self) -> tuple[int, int]:
         if self._hello is None:
-            hello = self._answer(_HELLO.size)
+            hello = self._answer(_HELLO.size, _START_S)
+            if hello is None:
+                raise RequirementError(
+                    f"the self-test's process was not ready within {_START_S:.0f} s:"
+                    " try again when the host is less busy, or use --no-self-test"
+                )
             if len(hello) < _HELLO.size:
                 raise RequirementError(
                     "no private network namespace for the self-test can be made: run as root,"
@@ -87,9 +93,11 @@ class Loopback:
             self._hello = inode, code
         return self._hello
 
-    def _answer(self, size: int) -> bytes:
-        readable, _, _ = select.select([self._told], [], [], 2 * _ANSWER_S)
-        return os.read(self._told, size) if readable else b""
+    def _answer(self, size: int, within_s: float) -> bytes | None:
+        """What the child says, nothing if it has ended; None if it says nothing in time."""
+        poll = select.poll()  # whatever the number of the descriptor
+        poll.register(self._told, select.POLLIN)
+        return os.read(self._told, size) if poll.poll(within_s * 1000) else None
 
 
 def without_ipv6() -> str | None:

@@ -31,11 +31,13 @@ class Signals:
 
     Attributes:
         number: the first signal; None if there was none.
+        due_ns: when the run is to end without one, by the monotonic clock; None: never.
         swallowed: the further one came where no exception gets out, in a callback from C.
     """
 
     def __init__(self, for_good: bool = False) -> None:
         self.number: int | None = None
+        self.due_ns: int | None = None
         self.swallowed = False
         self._since_ns = 0
         self._for_good = for_good
@@ -62,6 +64,13 @@ class Signals:
         for number, handler in self._before.items():
             deaf = self._for_good and kind is None and number != signal.SIGCHLD
             signal.signal(number, signal.SIG_IGN if deaf else handler)
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has been told to end, or its time is up."""
+        if self.number is not None:
+            return True
+        return self.due_ns is not None and time.monotonic_ns() >= self.due_ns
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         now_ns = time.monotonic_ns()

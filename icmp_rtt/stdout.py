@@ -35,7 +35,8 @@ class Stdout:
     """Where reports go: each ``write`` is there at once, or raises StdoutError.
 
     Args:
-        signals: a signal ends the wait for a reader that takes nothing.
+        signals: a signal, or the end of the run's time, ends the wait for a reader that takes
+            nothing.
     """
 
     def __init__(self, signals: Signals | None = None) -> None:
@@ -97,7 +98,7 @@ class Stdout:
         poll.register(descriptor, select.POLLOUT)
         end_ns = None
         while not poll.poll(_STEP_MS):
-            if self._signals is None or self._signals.number is None:
+            if self._signals is None or not self._signals.over:
                 continue
             now_ns = time.monotonic_ns()
             if end_ns is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from icmp_rtt.model import DROPPED, ICMP_ERROR, NO_REPLY, RESTARTED, TX
 from icmp_rtt.report.duration import milliseconds
-from icmp_rtt.report.escape import printable
+from icmp_rtt.report.escape import printable, printable_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,7 @@ def _dropped(
 ) -> str:
     way = "out" if (drop.path == 1) == (echo.direction == TX) else "in"
     name = drop_reason_name(drop, drop_reason)
-    reason = "" if name is None else f" (reason {name})"
+    reason = "" if name is None else f" (reason {printable_text(name)})"
     if drop.last_stage is None:
         last = f"before any stage of path {drop.path}"
     else:

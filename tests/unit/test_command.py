@@ -105,6 +105,17 @@ def test_pass_on_sigint_after_grace(monkeypatch):
         assert time.monotonic() - begin >= 0.02
 
 
+def test_a_sigint_that_is_not_heeded_is_followed_by_sigterm(monkeypatch):
+    """As after an interrupt: the run is to end."""
+    monkeypatch.setattr(command, "_GRACE_NS", 20_000_000)
+    monkeypatch.setattr(command, "_PATIENCE_NS", 100_000_000)
+    with shell("trap '' INT; exec sleep 10") as child:
+        begin = time.monotonic()
+        child.pass_on(signal.SIGINT)
+        assert wait(child) == 143
+        assert time.monotonic() - begin >= 0.12
+
+
 def gone(path):
     """Whether the process whose number is in the file has ended."""
     deadline = time.monotonic() + 10
@@ -156,12 +167,18 @@ def test_terminated_after_the_interrupt(tmp_path, monkeypatch):
     assert gone(pid)
 
 
-def test_what_does_not_heed_the_interrupt_ends_with_the_command(tmp_path):
+@pytest.mark.parametrize("by", ["interrupt", "terminal", "signal"])
+def test_what_does_not_heed_the_interrupt_ends_with_the_command(tmp_path, by):
     """A shell without a terminal has its background jobs ignore it, and dies of it itself."""
     pid = tmp_path / "pid"
     with shell(f"sleep 100 & echo $! >{pid}; wait") as child:
         started(pid)
-        child.interrupt()
+        if by == "interrupt":
+            child.interrupt()
+        else:
+            child.pass_on(signal.SIGINT)
+        if by == "terminal":  # which tells the shell as well
+            os.kill(child._pid, signal.SIGINT)
         assert wait(child) == 130
     assert gone(pid)
 

@@ -154,6 +154,12 @@ def test_bad_interfaces(name):
         options.parse_interface("--interface", name)
 
 
+def test_an_interface_has_the_bytes_of_the_locale(monkeypatch):
+    """The kernel's limit is one of bytes, as they came from the command line."""
+    monkeypatch.setattr(options.os, "fsencode", lambda text: text.encode("latin-1"))
+    assert options.parse_interface("--interface", "é" * 15) == "é" * 15
+
+
 def test_word():
     """An empty word is a mistake."""
     assert options.parse_word("--netns", "blue") == "blue"

@@ -109,6 +109,15 @@ def test_what_is_missing_or_refused_makes_room_for_the_next():
     assert plan.useful and not plan.complete
 
 
+def test_a_plan_without_an_end_of_an_echo_is_of_no_use():
+    """IPv6 would end where it arrives, IPv4 where ICMP gets it: there is but one such hook."""
+    facts = Facts(EVERY - {"icmpv6_rcv"})
+    for kind in ("tp_btf", "raw_tp"):
+        facts = facts.without(f"{kind}__netif_receive_skb", "no")
+    assert not choose("fentry", BOTH, facts).useful
+    assert choose("fentry", (4,), facts).useful
+
+
 def test_half_a_pair_is_no_stage():
     """ip_rcv without ip_list_rcv would miss what network cards receive."""
     plan = choose("fentry", (4,), Facts(EVERY - {"ip_list_rcv"}))

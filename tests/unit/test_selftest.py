@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The self-test's child, with a namespace and pings that are none."""
 
+import contextlib
 import errno
 import os
+import resource
 import signal
 import socket
 import threading
@@ -38,6 +40,28 @@ def test_all_answered(answers):
         assert private.netns == netns.inode_of()
         assert private.no_ipv6 is None
         assert (private.ping(), private.ping()) == ((), ())
+
+
+def test_a_descriptor_of_any_number_is_waited_for(answers):
+    """select() takes none above 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard > 0 else soft, hard))
+    try:
+        with contextlib.ExitStack() as many:
+            for _ in range(1100):
+                many.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+            with loopback((4,)) as private:
+                assert private.ping() == ()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_child_that_is_not_ready_in_time(answers, monkeypatch):
+    """A busy host is no missing privilege."""
+    monkeypatch.setattr(selftest, "_START_S", 0.05)
+    monkeypatch.setattr(selftest, "_own_namespace", signal.pause)
+    with loopback((4,)) as private, pytest.raises(RequirementError, match="not ready within"):
+        private.ping()
 
 
 @pytest.mark.parametrize("outcome", [False, errno.ENETUNREACH])

@@ -15,6 +15,7 @@ import pytest
 from test_cli import start
 
 from icmp_rtt import stdout
+from icmp_rtt.signals import Signals
 from icmp_rtt.stdout import Stdout, StdoutError
 
 LOST = (
@@ -112,17 +113,18 @@ def test_reader_of_a_socket_that_goes(monkeypatch):
             way_out.check_reader()
 
 
+@pytest.mark.parametrize("told", ["number", "due_ns"])
 @pytest.mark.parametrize("openable", [True, False])
-def test_stopped_reader_is_not_waited_for_after_a_signal(monkeypatch, openable):
-    """Once told to end, and after some time; what follows goes nowhere, and does not wait."""
+def test_stopped_reader_is_not_waited_for_once_it_is_time_to_end(monkeypatch, openable, told):
+    """After a signal or --duration, and some time; what follows goes nowhere, and does not wait."""
     if not openable:
         monkeypatch.setattr(stdout.stat, "S_ISFIFO", lambda mode: False)
     monkeypatch.setattr(stdout, "_STEP_MS", 10)
     monkeypatch.setattr(stdout, "_GRACE_NS", 100_000_000)
-    signals = SimpleNamespace(number=None)
+    signals = Signals()
     with piped():
         begin = time.monotonic()
-        threading.Timer(0.1, lambda: setattr(signals, "number", signal.SIGINT)).start()
+        threading.Timer(0.1, lambda: setattr(signals, told, signal.SIGINT)).start()
         with pytest.raises(StdoutError) as caught:
             Stdout(signals).write("x" * 1_000_000)
         assert 0.2 <= time.monotonic() - begin < 5

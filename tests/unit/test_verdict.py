@@ -133,6 +133,13 @@ def test_dropped(drop, direction, words):
     assert say(last, reason="dropped", drop=drop, direction=direction) == f"incomplete: {words}"
 
 
+def test_a_reason_from_a_file_is_escaped(monkeypatch):
+    """BTF given with --btf comes from anywhere."""
+    monkeypatch.setitem(REASONS, 9, "\x1b[31mRED\n")
+    said = say(1, reason="dropped", drop=Drop(9, 0x10, 1, 1, 1))
+    assert r"(reason \x1b[31mRED\x0a)" in said
+
+
 @pytest.mark.parametrize(
     ("family", "type_", "code", "sender", "words"),
     [
