@@ -229,8 +229,8 @@ def _add_ends(parser: argparse.ArgumentParser) -> None:
         "--max-sessions",
         metavar="N",
         default=str(opt.DEFAULT_MAX_SESSIONS),
-        help="room for about N echoes under way at once, rounded up to a power of two"
-        f" (default: {opt.DEFAULT_MAX_SESSIONS})",
+        help="room for about N echoes under way at once, 1048576 at most; rounded up to a power of"
+        f" two, and to 8 (default: {opt.DEFAULT_MAX_SESSIONS})",
     )
 
 

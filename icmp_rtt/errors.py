@@ -8,6 +8,11 @@
         LibbpfError           a call into libbpf failed
         DecodeError           bytes do not fit their layout
             TornRecordError   of two echoes at once
+        CommandError          COMMAND cannot be told to end (command.py)
+            NotStartedError   nor started: exit status 126 or 127, as a shell's
+        StdoutError           reports cannot be written any more (stdout.py)
+
+    Refused (loader.py), of one program, never gets out of the survey.
 
 A message is one line in lower case: the cause, then the remedy. Whatever is
 longer goes into ``detail``, which is shown with --verbose only.

@@ -19,8 +19,7 @@ def check_privileges() -> None:
     """Refuse early, and in plain words, what the kernel would refuse with EPERM.
 
     Raises:
-        RequirementError: CAP_BPF or CAP_PERFMON is missing (CAP_SYS_ADMIN has
-            both, and is what kernels before 5.8 ask for).
+        RequirementError: CAP_BPF or CAP_PERFMON is missing (CAP_SYS_ADMIN has both).
     """
     have = held()
     names = {BPF: "CAP_BPF", PERFMON: "CAP_PERFMON"}
@@ -35,8 +34,8 @@ def check_privileges() -> None:
 def give_up_privileges(read: Callable[[], object], command: bool) -> None:
     """Give up, for good, every capability that an attached tracer takes no longer.
 
-    Before c8644cd0efe7 ("bpf: refine kernel.unprivileged_bpf_disabled behaviour",
-    v6.0) each look into a map takes CAP_BPF, if that sysctl is set: ``read``
+    Before c8644cd0efe7 ("bpf: refine kernel.unprivileged_bpf_disabled behaviour"),
+    v5.19, each look into a map takes CAP_BPF, if that sysctl is set: ``read``
     shows whether it does.
 
     Args:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Atomic instructions of BPF: whether the kernel has them, and an object for one that hasn't.
 
-5ffa25502b5a ("bpf: Add instructions for atomic_[cmp]xchg"), v5.12. Kernels
-before it refuse the instruction wherever it stands, in dead code as well.
+Which kernels have them is in bpf/compat.bpf.h. The others refuse the
+instruction wherever it stands, in dead code as well.
 """
 
 from __future__ import annotations

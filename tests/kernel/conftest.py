@@ -198,7 +198,7 @@ def backend(request):
 
 
 def assert_identities(run):
-    """What design.md promises of the counters."""
+    """What the README promises of the counters."""
     c = run.counters
     assert c["requests"] == c["complete"] + c["incomplete"] + c["in_flight"] + c["refused"]
     assert c["complete"] == (
