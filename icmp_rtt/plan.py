@@ -90,6 +90,11 @@ class Plan(NamedTuple):
         """KIND:FUNCTION by FUNCTION."""
         return {p.function: p.label for each in self.probes.values() for p in each}
 
+    @property
+    def delivers(self) -> bool:
+        """Whether what ICMP is handed is seen: replies that end no echo, and errors."""
+        return any(probes for (_, hook), probes in self.probes.items() if hook == _ICMP_RCV)
+
     def covers(self, hook: int) -> bool:
         """Whether the hook is covered for every family."""
         return all(probes for (_, each), probes in self.probes.items() if each == hook)

@@ -44,6 +44,10 @@ _LATER_NS = 1 << 64
 _COUNTER_VALUES = 1 << 64  # it begins again at zero
 
 
+# Counted where ICMP is handed a packet, and nowhere else.
+_SEEN_AT_ICMP = ("duplicate_replies", "late_replies", "unmatched_replies", "icmp_errors")
+
+
 class Tracer:
     """A context manager: inside it every probe of the plan is attached.
 
@@ -151,7 +155,7 @@ class Tracer:
     def counters(self) -> dict[str, int | None]:
         """Everything counted, by the names of the summary; final after ``finish``.
 
-        None: the kernel does not tell.
+        None: the kernel does not tell, or no probe sees it.
         """
         raw = self._raw_counters()
         elsewhere = raw.pop("other_interface")
@@ -171,7 +175,15 @@ class Tracer:
             "incomplete_lost": raw.pop("restarted_lost"),
         }
         misses = skipped if self._misses is None and self._kernel.tells_kprobes else self._misses
-        return {**first, **raw, "other_interface": elsewhere, "probe_misses": misses}
+        counted = {**first, **raw, "other_interface": elsewhere, "probe_misses": misses}
+        return {**counted, **dict.fromkeys(self._unseen())}
+
+    def _unseen(self) -> Iterator[str]:
+        """Counters of what no probe of this run sees."""
+        if not self._survey.plan.delivers:
+            yield from _SEEN_AT_ICMP
+        if self._survey.drops_unseen is not None:
+            yield "drops"
 
     @cached_property
     def drop_reasons(self) -> dict[int, str]:

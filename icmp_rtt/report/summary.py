@@ -22,7 +22,7 @@ _PASSED_OVER = (
     ("refused", "refused for want of room (--max-sessions)"),
     ("events_lost", f"complete, but lost: {_WHY_LOST}"),
     ("incomplete_lost", f"incomplete, but lost: {_WHY_LOST}"),
-    ("unparsed", "with headers that could not be read in place"),
+    ("unparsed", "with headers that could not be read in place, or end too soon"),
     ("unmatched_replies", "replies whose request was not seen"),
     ("in_flight", "still under way at the end (--timeout)"),
     ("list_truncated", "receive lists not walked to their end"),
@@ -32,7 +32,10 @@ _LOSSES = (
     ("events_lost", f"complete echoes lost: {_WHY_LOST}"),
     ("incomplete_lost", f"incomplete echoes lost: {_WHY_LOST}"),
     ("refused", "echoes refused: more were under way than --max-sessions has room for"),
-    ("unparsed", "packets not looked at: their headers could not be read in place"),
+    (
+        "unparsed",
+        "packets not looked at: their headers could not be read in place, or end too soon",
+    ),
     ("list_truncated", "receive lists not walked to their end: echoes in them may be missing"),
     ("probe_misses", "probe runs missed by the kernel: stages or echoes may be missing"),
 )

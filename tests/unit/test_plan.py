@@ -138,6 +138,7 @@ def test_tracepoints_alone():
         ]
     assert (plan.tx_open, plan.rx_open, plan.tx_close, plan.rx_close) == (2, 3, 3, 2)
     assert plan.useful and plan.own and not plan.complete
+    assert not plan.delivers and choose("fentry", BOTH, Facts(EVERY)).delivers
 
 
 def test_a_kernel_without_btf_has_six_stages_by_kprobe():

@@ -49,6 +49,11 @@ RAW = {
     "events_lost": 3,
     "other_interface": 20,
     "skipped": 2,
+    "duplicate_replies": 0,
+    "late_replies": 0,
+    "unmatched_replies": 0,
+    "icmp_errors": 0,
+    "drops": 0,
 }
 
 
@@ -60,6 +65,7 @@ def tracing(monkeypatch):
     monkeypatch.setattr(tracer.Tracer, "_raw_counters", lambda self: dict(RAW))
     made = tracer.Tracer(SimpleNamespace(symbols=None), Options(), print, lambda: None)
     made._misses = None
+    made._survey = SimpleNamespace(plan=SimpleNamespace(delivers=True), drops_unseen=None)
     return made
 
 
@@ -78,6 +84,17 @@ def test_what_the_kernel_counted_adds_up(tracing):
     assert counted["requests"] == sum(counted[name] for name in ends)
     told = ("reported", "below_threshold", "unasked", "events_lost")
     assert counted["complete"] == sum(counted[name] for name in told)
+
+
+def test_what_no_probe_sees_is_not_zero(tracing):
+    """With tracepoints alone nobody sees what ICMP is handed."""
+    replies = ("duplicate_replies", "late_replies", "unmatched_replies")
+    names = (*replies, "icmp_errors", "drops")
+    assert [tracing.counters()[name] for name in names] == [0] * 5
+    tracing._survey.plan.delivers = False
+    assert [tracing.counters()[name] for name in names] == [None] * 4 + [0]
+    tracing._survey = SimpleNamespace(plan=SimpleNamespace(delivers=True), drops_unseen="refused")
+    assert [tracing.counters()[name] for name in names] == [0] * 4 + [None]
 
 
 def test_what_comes_while_probes_go_is_cut_off(tracing, monkeypatch):
