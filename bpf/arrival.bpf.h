@@ -145,11 +145,16 @@ static __always_inline void adopt(struct icmp_rtt_event *session, struct arrival
 	arrival->ip_rcv_ns = 0;
 }
 
-/* A bridge hands the skb of a port on as its own: one packet that arrives twice. */
+/*
+ * A bridge hands the skb of a port on as its own: one packet that arrives twice. By the same
+ * device it is another one, to which the same memory was given.
+ */
 static __always_inline bool is_same_packet(const struct arrival *arrival, struct sk_buff *skb,
 					   const struct packet *packet)
 {
-	return arrival->skb == (__u64)skb && arrival->key.id == packet->id &&
+	return arrival->skb == (__u64)skb &&
+	       arrival->dev != (__u64)GET(TYPED_TRACEPOINT, skb, dev) &&
+	       arrival->key.id == packet->id &&
 	       arrival->key.seq == packet->seq && arrival->key.local == packet->daddr[0] &&
 	       arrival->key.remote == packet->saddr[0];
 }
@@ -174,10 +179,11 @@ static __always_inline bool same_echo(const struct echo_key *a, const struct ech
 
 /*
  * Of those arrivals of a CPU that may share a place, the one of an echo: one more than
- * its slot; 0: there is none. @place: CPU * ARRIVALS + slot of the first. A global
- * function, as find_tagged is.
+ * its slot; 0: there is none. @place: CPU * ARRIVALS + slot of the first; @since_ns: that
+ * of an earlier one with the same id and sequence is before. A global function, as
+ * find_tagged is.
  */
-__noinline int find_among(__u32 place, __u32 id_seq, __u32 local, __u32 remote)
+__noinline int find_among(__u32 place, __u32 id_seq, __u32 local, __u32 remote, __u64 since_ns)
 {
 	const struct echo_key key = {
 		.id = id_seq >> 16, .seq = id_seq, .local = local, .remote = remote
@@ -190,7 +196,8 @@ __noinline int find_among(__u32 place, __u32 id_seq, __u32 local, __u32 remote)
 	for (int way = 0; way < WAYS; way++) {
 		struct arrival *arrival = &cpu->arrival[first + way];
 
-		if (arrival->skb && arrival->ip_rcv_ns && same_echo(&arrival->key, &key))
+		if (arrival->skb && arrival->ip_rcv_ns && arrival->since_ns >= since_ns &&
+		    same_echo(&arrival->key, &key))
 			return first + way + 1;
 	}
 	return 0;
@@ -201,28 +208,36 @@ __noinline int find_among(__u32 place, __u32 id_seq, __u32 local, __u32 remote)
  * a clone where a packet socket of one protocol (a DHCP client's, say) has taken
  * the skb as well. One more than its slot; 0: there is none. A global function.
  */
-__noinline int find_arrival_of(__u32 number, __u32 id_seq, __u32 local, __u32 remote)
+__noinline int find_arrival_of(__u32 number, __u32 id_seq, __u32 local, __u32 remote,
+				__u64 since_ns)
 {
 	int found = 0;
 
 	for (int first = 0; first < ARRIVALS && !found; first += WAYS)
-		found = find_among(number * ARRIVALS + first, id_seq, local, remote);
+		found = find_among(number * ARRIVALS + first, id_seq, local, remote, since_ns);
 	return found;
 }
 
 /*
- * Whether it is that of an earlier packet which had the same skb: it arrived before the
- * request was sent that it would be the reply to, or long before the session of a request
- * was opened, or came from somewhere else. A translated request keeps where it came from.
+ * What arrived before is of an earlier packet: before the request was sent that it would be
+ * the reply to, or long before the session of a request was opened.
  */
-static __always_inline bool is_earlier(const struct arrival *arrival, const struct echo_key *key,
-				       struct icmp_rtt_event *session)
+static __always_inline __u64 arrived_since_ns(struct icmp_rtt_event *session)
 {
 	__u64 opened_ns = slot_of_session(session)->opened_ns;
 
-	if (session->direction == DIRECTION_TX)
-		return arrival->since_ns < opened_ns;
-	return arrival->key.remote != key->remote || opened_ns - arrival->since_ns >= HELD_NS;
+	return session->direction == DIRECTION_TX ? opened_ns : opened_ns - HELD_NS;
+}
+
+/*
+ * Whether it is that of an earlier packet which had the same skb: by its time, or it came
+ * from somewhere else. A translated request keeps where it came from.
+ */
+static __always_inline bool is_earlier(const struct arrival *arrival, const struct echo_key *key,
+				       struct icmp_rtt_event *session, __u64 since_ns)
+{
+	return arrival->since_ns < since_ns ||
+	       (session->direction != DIRECTION_TX && arrival->key.remote != key->remote);
 }
 
 /*
@@ -234,6 +249,7 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 {
 	__u32 number = cpu->number;
 	struct arrival *arrival;
+	__u64 since_ns;
 	__u32 found;
 
 	if (session->arrival_gone)
@@ -250,10 +266,13 @@ static __always_inline void adopt_arrival(struct cpu_state *cpu, struct icmp_rtt
 	 * none is found, the id has been translated, but for what was put together.
 	 */
 	if (!arrival || arrival->key.id != key->id || arrival->key.seq != key->seq) {
-		found = find_arrival_of(number, key->id << 16 | key->seq, key->local, key->remote);
+		since_ns = arrived_since_ns(session);
+		found = find_arrival_of(number, key->id << 16 | key->seq, key->local, key->remote,
+					since_ns);
 		if (found)
 			arrival = &cpu->arrival[(found - 1) & (ARRIVALS - 1)];
-		else if (arrival && (arrival->fragment || is_earlier(arrival, key, session)))
+		else if (arrival && (arrival->fragment || is_earlier(arrival, key, session,
+							     since_ns)))
 			arrival = NULL;
 	}
 	if (!arrival && tracing(DIRECTION_RX) && key->direction == DIRECTION_RX)

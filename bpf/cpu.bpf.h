@@ -28,10 +28,11 @@ struct echo_key {
 
 /* An skb on its way out that was recognised at a hook before. */
 struct transmit_tag {
-	__u64 skb;
+	__u64 skb; /* 0 once a device has it */
 	__u64 sk;
 	__u64 word; /* of its session: see struct slot */
 	__u64 number;
+	__u64 left; /* skb, which this still tells then */
 };
 
 /*
@@ -204,6 +205,7 @@ static __always_inline void tag(__u64 skb, __u64 sk, __u32 number, __u64 word)
 	tag->sk = sk;
 	tag->number = number;
 	tag->word = word;
+	tag->left = skb;
 	barrier();
 	*(volatile __u64 *)&tag->skb = skb;
 	*mark_slot(skb) = 0;
@@ -222,10 +224,32 @@ static __always_inline bool recall(__u64 skb, __u64 sk, __u32 *number, __u64 *wo
 	return *(volatile __u64 *)&tag->skb == skb;
 }
 
-/* The next packet at this address may not have been seen before it leaves. */
+/* The same, whether it has left or not: what comes between is told by the word. */
+static __always_inline bool recall_left(__u64 skb, __u64 sk, __u32 *number, __u64 *word)
+{
+	const struct transmit_tag *tag = tag_of(skb);
+
+	if (*(volatile __u64 *)&tag->left != skb || tag->sk != sk)
+		return false;
+	*number = tag->number;
+	*word = tag->word;
+	barrier();
+	return *(volatile __u64 *)&tag->left == skb;
+}
+
+/*
+ * A device has it. A lower one may get it next, or it is dropped, when its headers may be
+ * translated. The next packet at this address may not have been seen before it leaves.
+ */
+static __always_inline void leave_tag(__u64 skb)
+{
+	*(volatile __u64 *)&tag_of(skb)->skb = 0;
+}
+
 static __always_inline void forget(__u64 skb)
 {
 	*(volatile __u64 *)&tag_of(skb)->skb = 0;
+	*(volatile __u64 *)&tag_of(skb)->left = 0;
 }
 
 /* -------------------------------------------------------------- receive */

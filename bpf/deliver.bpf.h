@@ -51,8 +51,8 @@ static __always_inline void on_unmatched(struct cpu_state *cpu, __u8 family,
 					 __u64 skb, __u64 now)
 {
 	struct echo_key any = *key;
+	const struct given_up *late;
 	__u64 completed;
-	__u16 *late;
 
 	any_remote(&any);
 	completed = find_completed(family, key);
@@ -62,14 +62,16 @@ static __always_inline void on_unmatched(struct cpu_state *cpu, __u8 family,
 	if (!late)
 		late = bpf_map_lookup_elem(&given_up, &any);
 	/* Of two requests of this key, one of which was answered, it may be the other's. */
-	if (completed && !(late && *late == sum && sum_of(completed) != sum)) {
+	if (completed && !(late && late->sum == sum && sum_of(completed) != sum)) {
 		count(cpu, COUNTER_DUPLICATE_REPLIES);
 		if (completed & 1)
 			emit_reply(cpu, family, key, sum, OUTCOME_DUPLICATE, HOOK_ICMP_RCV, probe,
 				   skb, now);
 	} else if (late) {
 		count(cpu, COUNTER_LATE_REPLIES);
-		emit_reply(cpu, family, key, sum, OUTCOME_LATE, HOOK_ICMP_RCV, probe, skb, now);
+		if (late->told)
+			emit_reply(cpu, family, key, sum, OUTCOME_LATE, HOOK_ICMP_RCV, probe, skb,
+				   now);
 	} else if (addresses_match(family, key) && (!config.netns || key->netns == config.netns)) {
 		count(cpu, COUNTER_UNMATCHED_REPLIES);
 	}

@@ -28,7 +28,8 @@ static __always_inline bool is_cloned(struct sk_buff *skb)
 static __always_inline bool passes_through(struct sk_buff *skb, __u8 family,
 					   const struct echo_key *key)
 {
-	if (pkt_type_of(skb, TYPED_TRACEPOINT) == PACKET_OTHERHOST)
+	if (pkt_type_of(skb, TYPED_TRACEPOINT) == PACKET_OTHERHOST ||
+	    is_bridged_on(skb, TYPED_TRACEPOINT))
 		return true;
 	return !is_multicast(family, key->local) && is_routed_on(skb, family, TYPED_TRACEPOINT);
 }
@@ -162,6 +163,8 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 		 &key);
 	if (pkt_type_of(skb, TYPED_TRACEPOINT) != PACKET_LOOPBACK)
 		session = find_echo(family, &key, &word);
+	if (!session && sk)
+		session = session_translated(skb, sk, &word);
 	if (!session) {
 		side = SIDE_RECEIVE;
 		make_key(family, &packet, SIDE_RECEIVE, direction_of(packet.kind, SIDE_RECEIVE),

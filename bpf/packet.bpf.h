@@ -22,6 +22,7 @@
 #define IPPROTO_ROUTING 43
 #define IPPROTO_FRAGMENT 44
 #define IPPROTO_ICMPV6 58
+#define IPPROTO_NONE 59
 #define IPPROTO_DSTOPTS 60
 #define IPPROTO_RAW 255
 
@@ -409,7 +410,7 @@ static __always_inline bool read_extension(struct header *header, __u32 offset,
 #define CURSOR_OFFSET 8
 #define CURSOR_ARRIVED (1 << 24) /* of struct header */
 #define CURSOR_FRAGMENT (1 << 25) /* it is the first of several */
-#define CURSOR_LOST (1 << 26) /* a later fragment, or not to be read */
+#define CURSOR_LOST (1 << 26) /* not to be read */
 
 /*
  * Steps over one extension header of an skb, whose network header @skipped bytes come
@@ -431,8 +432,10 @@ __noinline __u64 step_v6(__u64 skb, __u32 skipped, __u64 cursor)
 		header.skb = (struct sk_buff *)skb;
 		read = read_extension(&header, offset, &extension, false);
 	}
-	if (!read || (next == IPPROTO_FRAGMENT && bpf_ntohs(extension.fragment) & IP6_OFFSET))
+	if (!read)
 		return cursor | CURSOR_LOST;
+	if (next == IPPROTO_FRAGMENT && bpf_ntohs(extension.fragment) & IP6_OFFSET)
+		return IPPROTO_NONE; /* a later one: what follows is data */
 	cursor &= CURSOR_ARRIVED | CURSOR_FRAGMENT;
 	if (next == IPPROTO_FRAGMENT) {
 		offset += sizeof(extension);
@@ -473,12 +476,13 @@ static __always_inline void parse_extended(struct header *header, __u8 next,
 	skb = number_of(cpu, header->skb);
 	if (!is_number_of(skb, header->skb))
 		return;
-	packet->kind = PACKET_OTHER;
 	if (header->arrived)
 		cursor |= CURSOR_ARRIVED;
 	cursor = walk_v6(skb, header->skipped, cursor);
-	if (cursor & CURSOR_LOST)
+	/* Not to be read, or one too many. */
+	if (cursor & CURSOR_LOST || is_extension(cursor))
 		return;
+	packet->kind = PACKET_OTHER;
 	packet->fragment = !!(cursor & CURSOR_FRAGMENT);
 	if ((__u8)cursor == IPPROTO_ICMPV6)
 		parse_icmp(header, (__u16)(cursor >> CURSOR_OFFSET), packet, typed);
@@ -527,7 +531,7 @@ static __always_inline void parse_v6(struct header *header, struct packet *packe
 /*
  * Fills @packet, whose kind says how far that went. A packet whose headers are
  * neither in the linear part nor in the first page is PACKET_UNREADABLE, whatever
- * it is.
+ * it is, and so is one with more extension headers than are stepped over.
  */
 static __always_inline void parse(struct header *header, struct packet *packet,
 				  const bool typed)

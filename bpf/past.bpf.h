@@ -6,18 +6,31 @@
 #ifndef PAST_BPF_H
 #define PAST_BPF_H
 
+struct given_up {
+	__u16 sum; /* the request's */
+	__u16 told; /* it was reported */
+};
+
 /*
  * Echoes that the reader gave up, and those of ours that began again, so that a
  * late reply is told from a stray one. Key: struct echo_key, zero-filled for
- * IPv4; value: the request's sum. Inserted by account, restart_slot and the
- * sweep, deleted by nobody; full: the least recent goes.
+ * IPv4; value: see struct given_up. Inserted by account, restart_slot and the
+ * sweep, deleted by nobody; as many as there are slots, set by the reader; full:
+ * the least recent goes.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
 	__type(key, struct echo_key);
-	__type(value, __u16);
+	__type(value, struct given_up);
 } given_up SEC(".maps");
+
+static __always_inline void remember_given_up(struct slot *slot, bool told)
+{
+	struct given_up value = { .sum = slot->event.sum, .told = told };
+
+	bpf_map_update_elem(&given_up, &slot->key, &value, BPF_ANY);
+}
 
 #define RECENT_SLOTS 16384
 #define FINGERPRINT 0xFFFFFFFF0000FFFEULL
@@ -75,8 +88,8 @@ enum request {
 static __always_inline enum request request_of(__u8 family, const struct echo_key *key,
 					       const struct icmp_rtt_event *session, __u16 sum)
 {
+	const struct given_up *earlier;
 	__u64 completed;
-	__u16 *earlier;
 
 	if (session->sum == sum)
 		return REQUEST_OWN;
@@ -84,7 +97,7 @@ static __always_inline enum request request_of(__u8 family, const struct echo_ke
 	if (completed && sum_of(completed) == sum)
 		return REQUEST_EARLIER;
 	earlier = bpf_map_lookup_elem(&given_up, key);
-	if (earlier && *earlier == sum)
+	if (earlier && earlier->sum == sum)
 		return REQUEST_EARLIER;
 	return completed || earlier ? REQUEST_ANY : REQUEST_OWN;
 }

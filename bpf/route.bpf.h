@@ -29,6 +29,20 @@ static __always_inline unsigned long route_of(struct sk_buff *skb, const bool ty
 	return route;
 }
 
+/*
+ * Whether a bridge is about to hand a packet to another of its ports: br_netfilter has given
+ * it a stand-in for a route, and it is that port's. One for this host is the bridge's own by then.
+ */
+static __always_inline bool is_bridged_on(struct sk_buff *skb, const bool typed)
+{
+	unsigned long route = GET(typed, skb, _skb_refdst) & ~SKB_DST_NOREF;
+	struct net_device *dev = GET(typed, skb, dev);
+
+	return route && dev &&
+	       BPF_CORE_READ((struct dst_entry *)route, flags) & DST_FAKE_RTABLE &&
+	       GET(typed, dev, rx_handler);
+}
+
 /* The device that the route leads to; NULL: there is no route. */
 static __always_inline struct net_device *device_of_route(struct sk_buff *skb, const bool typed)
 {

@@ -67,7 +67,7 @@ static __always_inline void account(struct cpu_state *cpu, struct slot *slot, __
 	switch (outcome) {
 	case OUTCOME_OPEN:
 		count(cpu, COUNTER_EXPIRED);
-		bpf_map_update_elem(&given_up, &slot->key, &slot->event.sum, BPF_ANY);
+		remember_given_up(slot, !lost);
 		break;
 	case OUTCOME_RESTARTED:
 		count(cpu, COUNTER_RESTARTED);
@@ -287,7 +287,7 @@ __noinline int restart_slot(__u32 number, __u64 word)
 		return OUTCOME_COMPLETE;
 	sent = slot->key.direction == DIRECTION_TX;
 	if (sent)
-		bpf_map_update_elem(&given_up, &slot->key, &slot->event.sum, BPF_ANY);
+		remember_given_up(slot, !elsewhere(&slot->event));
 	if (elsewhere(&slot->event))
 		discard(cpu, slot, word, COUNTER_OTHER_INTERFACE);
 	else

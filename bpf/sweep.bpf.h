@@ -72,7 +72,7 @@ static __always_inline void leave(struct cpu_state *cpu, struct slot *slot, __u6
 	if (!place)
 		return;
 	count(cpu, why);
-	bpf_map_update_elem(&given_up, &slot->key, &slot->event.sum, BPF_ANY);
+	remember_given_up(slot, false);
 	free_slot(slot, place);
 }
 

@@ -189,6 +189,22 @@ static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct 
 }
 
 /*
+ * The session of a packet whose headers tell of none: one that was translated since it was
+ * recognised, and is at a lower device (vlan, bridge) or was dropped. @word: 0 if there is none.
+ */
+static __always_inline struct icmp_rtt_event *session_translated(struct sk_buff *skb,
+								 struct sock *sk, __u64 *word)
+{
+	struct icmp_rtt_event *session = NULL;
+	__u32 number;
+
+	if (config.tx_open != HOOK_XMIT && !was_passed_over((__u64)skb, (__u64)sk) &&
+	    recall_left((__u64)skb, (__u64)sk, &number, word))
+		session = session_at(number, *word);
+	return session;
+}
+
+/*
  * The session of a packet that reaches the device without having passed the
  * hooks above it: an IP_HDRINCL or AF_PACKET socket's, or any when the plan
  * has no hook above this one. A packet sent once more by a lower device (vlan,
@@ -199,6 +215,7 @@ open_at_device(struct cpu_state *cpu, struct sk_buff *skb, struct sock *sk,
 	       struct net_device *dev, __u8 family, struct packet *packet, struct echo_key *key,
 	       __u64 now, __u64 *word, const bool typed)
 {
+	__u32 ifindex = GET(typed, dev, ifindex);
 	struct echo_key found = *key;
 	struct icmp_rtt_event *session = find_echo(family, &found, word);
 
@@ -209,8 +226,14 @@ open_at_device(struct cpu_state *cpu, struct sk_buff *skb, struct sock *sk,
 	if (session && (session->ts_ns[HOOK_SEND] || session->ts_ns[HOOK_LOCAL_OUT]))
 		return session;
 	if (session && session->skb[HOOK_XMIT] == (__u64)skb &&
-	    session->side[SIDE_TRANSMIT].ifindex != (__u32)GET(typed, dev, ifindex))
+	    session->side[SIDE_TRANSMIT].ifindex != ifindex)
 		return session;
+	if (!session) {
+		session = session_translated(skb, sk, word);
+		if (session && session->side[SIDE_TRANSMIT].ifindex != ifindex)
+			return session;
+		session = NULL;
+	}
 	session = open_transmit(cpu, family, key, packet, skb, sk, now, !session, typed);
 	if (session) {
 		*word = slot_of_session(session)->word;
@@ -350,7 +373,7 @@ static __always_inline void on_xmit(void *ctx, struct sk_buff *skb, const int pr
 		return;
 	if (config.tx_open != HOOK_XMIT &&
 	    recall((__u64)skb, (__u64)sk, &number, &word)) {
-		forget((__u64)skb);
+		leave_tag((__u64)skb);
 		now = bpf_ktime_get_ns();
 		session = session_at(number, word);
 	} else {

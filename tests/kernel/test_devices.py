@@ -123,6 +123,24 @@ def test_devices(vlans, bond, bridge, macvlan, tun, other_way_back, backend):
     assert {echo["netns"] for echo in run.of("tx", remote="10.82.0.2")} == {inode_of("irtmac")}
 
 
+def test_translated_on_its_way_over_stacked_devices(vlans, bond, bridge, backend):
+    """The lower device has the packet with another id: it is no other echo's."""
+    remotes = {"10.78.5.2": "v0.5", "10.78.100.2": "irtbond.100", "10.81.0.2": "irtbr"}
+    sh("nft add table ip irtids")
+    sh("nft 'add chain ip irtids post { type nat hook postrouting priority 100; }'")
+    for device in remotes.values():
+        sh(f"nft add rule ip irtids post oifname {device} ip protocol icmp masquerade fully-random")
+    try:
+        run = follow("\n".join(f"{PING} {each}" for each in remotes), backend)
+    finally:
+        sh("nft delete table ip irtids")
+    assert run.said("5 received") == len(remotes)
+    assert (run.counters["requests"], run.counters["incomplete"]) == (2 * 5 * len(remotes), 0)
+    for remote, device in remotes.items():
+        assert_complete(run.of("tx", remote=remote), 5)
+        assert devices(run.of("tx", remote=remote)) == {(device, device)}
+
+
 def on_interface(backend, device, remote):
     """Five echoes, traced on one device alone."""
     lean = ("--disable-kernel-stacks", "--no-self-test", "--backend", backend)

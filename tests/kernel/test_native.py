@@ -37,6 +37,8 @@ def test_tracepoint_back_end(veth):
         assert [stage["stage"] for stage in echo["stages"]] == [2, 3]
         assert echo["path1_ns"] is None
         assert echo["rtt_ns"] > 0
+    unseen = ("duplicate_replies", "late_replies", "unmatched_replies", "icmp_errors")
+    assert [run.counters[name] for name in unseen] == [None] * 4
     assert median(echo["rtt_ns"] / 1e6 - run.ping_ms[echo["seq"]] for echo in run.echoes) <= 0.001
     assert_identities(run)
 
@@ -74,6 +76,37 @@ def test_requests_to_us_are_counted_where_ours_are_traced(veth):
     run = trace(*TRACEPOINTS, "--src-ip", LOCAL, "--dst-ip", PEER, "--", *ping)
     assert run.counters["requests"] == 0
     assert run.counters["other_direction"] == 5
+
+
+# Sends an echo request to ::1 behind so many extension headers (destination options).
+EXTENDED = """
+import socket, struct, sys
+ahead = int(sys.argv[1])
+loopback = bytes(15) + b"\\1"
+icmp = struct.pack("!BBHHH", 128, 0, 0, 77, ahead)
+words = loopback + loopback + struct.pack("!II", len(icmp), 58) + icmp
+total = sum(struct.unpack("!%dH" % (len(words) // 2), words))
+total = (total & 0xFFFF) + (total >> 16)
+icmp = icmp[:2] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + icmp[4:]
+nexts = [60] * ahead + [58]
+data = b"".join(bytes((each, 0, 1, 4, 0, 0, 0, 0)) for each in nexts[1:]) + icmp
+header = struct.pack("!IHBB", 6 << 28, len(data), nexts[0], 64) + loopback + loopback
+answers = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW).sendto(header + data, ("::1", 0))
+answers.settimeout(10)
+while answers.recv(100)[0] != 129:
+    pass
+"""
+
+
+@pytest.mark.parametrize(("headers", "requests", "unparsed"), [(0, 1, 0), (6, 1, 0), (7, 0, 2)])
+def test_extension_headers(veth, headers, requests, unparsed):
+    """Six are stepped over; a request behind more is not seen, and that is counted."""
+    send = (sys.executable, "-c", EXTENDED, str(headers))
+    run = trace("--src-ip", "::1", "--backend", "tracepoint", "--", *send)
+    assert run.status == 0, run.stderr
+    assert (run.counters["requests"], run.counters["complete"]) == (requests, requests)
+    assert run.counters["unparsed"] == unparsed, run.counters
 
 
 def test_a_group_that_was_asked_for(veth):
@@ -180,6 +213,27 @@ def test_a_request_sent_again_while_nobody_listens(veth):
         assert (echo["outcome"], echo["ambiguous"], echo["rtt_ns"]) == ("complete", True, None)
     assert live.run.counters["incomplete_lost"] > 0
     assert_identities(live.run)
+
+
+# The same request so many times, to an address.
+AGAIN = """
+import socket, struct, sys
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+for _ in range(int(sys.argv[2])):
+    raw.sendto(struct.pack("!BBHHH", 8, 0, 0xF7F9, 5, 1), (sys.argv[1], 0))
+"""
+
+
+def test_requests_that_come_in_the_same_memory(veth):
+    """What is not answered is freed, and the next has its skb: by one device, so it is another."""
+    sh("ip netns exec irtpeer sysctl -qw net.ipv4.icmp_echo_ignore_all=1")
+    try:
+        send = (sys.executable, "-c", AGAIN, PEER, "100")
+        run = trace(*TRACEPOINTS, "--direction", "rx", "--netns", "irtpeer", "--", *send)
+    finally:
+        sh("ip netns exec irtpeer sysctl -qw net.ipv4.icmp_echo_ignore_all=0")
+    assert (run.counters["requests"], run.counters["incomplete"]) == (100, 100), run.counters
+    assert_identities(run)
 
 
 def test_a_request_to_us_that_comes_again(veth):

@@ -77,11 +77,17 @@ def test_request_by_a_bridge_that_is_not_answered(behind, device):
     assert_identities(run)
 
 
-def test_request_dropped_by_a_bridge(behind):
-    """Where br_netfilter has put its stand-in for a route, it is not taken for one to elsewhere."""
+def bridges_pass_netfilter():
+    """Have br_netfilter put its stand-in for a route, where there is one; whether there is."""
     standing_in = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
     if standing_in.exists():
         standing_in.write_text("1")
+    return standing_in.exists()
+
+
+def test_request_dropped_by_a_bridge(behind):
+    """Where br_netfilter has put its stand-in for a route, it is not taken for one to elsewhere."""
+    bridges_pass_netfilter()
     sh(
         """
         nft add table bridge irt
@@ -96,6 +102,26 @@ def test_request_dropped_by_a_bridge(behind):
     assert [echo["reason"] for echo in run.echoes] == ["dropped"] * 3
     assert {echo["drop"]["path"] for echo in run.echoes} == {1}
     assert_identities(run)
+
+
+def test_request_between_two_ports_that_is_dropped(behind):
+    """It was not for this host: by the frame's address, or by whose the device is at the firewall."""
+    family = "ip" if bridges_pass_netfilter() else "bridge"
+    sh(
+        f"""
+        ip netns add irtside; ip link add s0 type veth peer name s1 netns irtside
+        ip link set s0 master irtnb; ip link set s0 up
+        ip -n irtside address add 10.91.0.3/24 dev s1; ip -n irtside link set s1 up
+        nft add table {family} irt
+        nft 'add chain {family} irt on {{ type filter hook forward priority 0; }}'
+        nft add rule {family} irt on ip saddr 10.91.0.2 ip daddr 10.91.0.3 drop"""
+    )
+    ping = inside("irtnear", *THREE, "10.91.0.3")
+    try:
+        run = trace(*LEAN, *HERE, "--direction", "rx", "--", "sh", "-c", "$0 $@ >&2 || true", *ping)
+    finally:
+        sh(f"nft delete table {family} irt; ip netns delete irtside")
+    assert (run.echoes, run.counters["requests"], run.counters["drops"]) == ([], 0, 0), run.counters
 
 
 def test_forwarded_request(behind):

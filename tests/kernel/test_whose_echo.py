@@ -131,6 +131,20 @@ def test_unanswered_elsewhere(other_link, veth, backend):
     assert_complete(run.echoes, 20)
 
 
+def test_late_reply_from_elsewhere(other_link, veth, backend):
+    """It is counted; but not noted, as nothing was reported of its echo."""
+    sh("ip netns exec irtpeer tc qdisc add dev q1 root netem delay 700ms")
+    script = f"ping -q -c 3 -i 0.01 -W 2 {OTHER_PEER}; ping -q -c 3 -i 0.1 {PEER}"
+    try:
+        where = ("--interface", veth, "--timeout", "0.2", "--backend", backend)
+        run = run_script(script, *where)
+    finally:
+        sh("ip netns exec irtpeer tc qdisc delete dev q1 root")
+    c = run.counters
+    assert (c["other_interface"], c["late_replies"], c["requests"]) == (3, 3, 3), c
+    assert run.replies == []
+
+
 def test_not_even_sent_elsewhere(other_link, veth, backend):
     """Nor do those that get no further than to their route."""
     absent, refused = (f"{OTHER.rpartition('.')[0]}.{host}" for host in (98, 99))
@@ -409,6 +423,32 @@ def test_own_id_translated(random_ids, veth, backend):
     assert_complete(run.of("rx", PEER, LOCAL), 10)
     c = run.counters
     assert (c["unparsed"], c["unmatched_replies"], c["incomplete"]) == (0, 0, 0), c
+
+
+@pytest.mark.parametrize("where", ["output", "qdisc"])
+def test_dropped_after_it_was_translated(veth, farm, backend, where):
+    """It is not told by its headers whose it was, but by its skb."""
+    sh("nft add table ip irtids")
+    if where == "output":
+        sh("nft 'add chain ip irtids nat { type nat hook output priority -100; }'")
+        sh(f"nft add rule ip irtids nat ip daddr {farm}.53 dnat to {farm}.54")
+        sh("nft 'add chain ip irtids filter { type filter hook output priority 0; }'")
+        sh(f"nft add rule ip irtids filter ip daddr {farm}.54 drop")
+        last_stage = 1
+    else:
+        sh("nft 'add chain ip irtids nat { type nat hook postrouting priority 100; }'")
+        sh("nft add rule ip irtids nat oifname v0 ip protocol icmp masquerade fully-random")
+        sh("tc qdisc add dev v0 root netem loss 100%")
+        last_stage = 2
+    try:
+        run = run_script(
+            f"ping -q -c 5 -i 0.02 -W 0.1 {farm}.53 || true", "--backend", backend, "--timeout", "1"
+        )
+    finally:
+        sh("nft delete table ip irtids; tc qdisc delete dev v0 root 2>/dev/null || true")
+    found = [(echo["dst"], echo["reason"], echo["last_stage"]) for echo in run.echoes]
+    assert found == [(f"{farm}.53", "dropped", last_stage)] * 5
+    assert {echo["drop"]["path"] for echo in run.echoes} == {1}
 
 
 @contextlib.contextmanager
