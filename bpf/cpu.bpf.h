@@ -211,30 +211,32 @@ static __always_inline void tag(__u64 skb, __u64 sk, __u32 number, __u64 word)
 	*mark_slot(skb) = 0;
 }
 
+/* What a tag tells, if it is that of an skb: @at, where it tells whose, is looked at twice. */
+static __always_inline bool read_tag(const struct transmit_tag *tag, const volatile __u64 *at,
+				     __u64 skb, __u64 sk, __u32 *number, __u64 *word)
+{
+	if (*at != skb || tag->sk != sk)
+		return false;
+	*number = tag->number;
+	*word = tag->word;
+	barrier();
+	return *at == skb;
+}
+
 /* Whether an skb was tagged; where its session is, unless another came between. */
 static __always_inline bool recall(__u64 skb, __u64 sk, __u32 *number, __u64 *word)
 {
 	const struct transmit_tag *tag = tag_of(skb);
 
-	if (*(volatile __u64 *)&tag->skb != skb || tag->sk != sk)
-		return false;
-	*number = tag->number;
-	*word = tag->word;
-	barrier();
-	return *(volatile __u64 *)&tag->skb == skb;
+	return read_tag(tag, &tag->skb, skb, sk, number, word);
 }
 
-/* The same, whether it has left or not: what comes between is told by the word. */
+/* The same, whether it has left or not. */
 static __always_inline bool recall_left(__u64 skb, __u64 sk, __u32 *number, __u64 *word)
 {
 	const struct transmit_tag *tag = tag_of(skb);
 
-	if (*(volatile __u64 *)&tag->left != skb || tag->sk != sk)
-		return false;
-	*number = tag->number;
-	*word = tag->word;
-	barrier();
-	return *(volatile __u64 *)&tag->left == skb;
+	return read_tag(tag, &tag->left, skb, sk, number, word);
 }
 
 /*
