@@ -118,7 +118,8 @@ help: ## this list
 		/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 	echo
 	echo 'Variables: V=1 shows the commands, CLANG=clang-19 takes that compiler, PYTHON,'
-	echo 'PREFIX, DESTDIR; ICMP_RTT_CACHE is where kernels are kept (~/.cache/icmp-rtt).'
+	echo "PREFIX, DESTDIR, LLVM_STRIP; TIERS='unit native all' of the tests."
+	echo 'ICMP_RTT_CACHE is where kernels are kept (~/.cache/icmp-rtt).'
 
 COMMANDS       := icmp-rtt kernel_icmp_rtt.py
 INSTALLED       = $(DESTDIR)$(PREFIX)
