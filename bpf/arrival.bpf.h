@@ -146,14 +146,14 @@ static __always_inline void adopt(struct icmp_rtt_event *session, struct arrival
 }
 
 /*
- * A bridge hands the skb of a port on as its own: one packet that arrives twice. By the same
- * device it is another one, to which the same memory was given.
+ * A bridge hands the skb of a port on as its own, ifb what tc gave it: one packet that arrives
+ * twice, and has the index of a device from the first time (__netif_receive_skb_core() sets it
+ * behind the tracepoint). What has none is another one, to which the same memory was given.
  */
 static __always_inline bool is_same_packet(const struct arrival *arrival, struct sk_buff *skb,
 					   const struct packet *packet)
 {
-	return arrival->skb == (__u64)skb &&
-	       arrival->dev != (__u64)GET(TYPED_TRACEPOINT, skb, dev) &&
+	return arrival->skb == (__u64)skb && GET(TYPED_TRACEPOINT, skb, skb_iif) &&
 	       arrival->key.id == packet->id &&
 	       arrival->key.seq == packet->seq && arrival->key.local == packet->daddr[0] &&
 	       arrival->key.remote == packet->saddr[0];

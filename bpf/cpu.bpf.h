@@ -193,21 +193,22 @@ static __always_inline struct transmit_tag *tag_of(__u64 skb)
 }
 
 /*
- * A softirq, or another CPU, may use the same tag between any two lines: skb goes
- * first and comes last.
+ * A softirq, or another CPU, may use the same tag between any two lines: what tells whose
+ * it is goes first and comes last.
  */
 static __always_inline void tag(__u64 skb, __u64 sk, __u32 number, __u64 word)
 {
 	struct transmit_tag *tag = tag_of(skb);
 
 	*(volatile __u64 *)&tag->skb = 0;
+	*(volatile __u64 *)&tag->left = 0;
 	barrier();
 	tag->sk = sk;
 	tag->number = number;
 	tag->word = word;
-	tag->left = skb;
 	barrier();
 	*(volatile __u64 *)&tag->skb = skb;
+	*(volatile __u64 *)&tag->left = skb;
 	*mark_slot(skb) = 0;
 }
 

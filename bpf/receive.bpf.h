@@ -312,7 +312,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 	netns = netns_of_device(dev, TYPED_TRACEPOINT);
 	if (arrived_before(arrival, skb, &packet, netns, now)) {
 		stray &= arrival->stray;
-		expect_fewer(cpu, 1, 0); /* from a port to its bridge: ip_rcv sees it once */
+		expect_fewer(cpu, 1, 0); /* ip_rcv sees it once */
 	} else {
 		arrival->skb = (__u64)skb;
 		arrival->recv_ns = now;

@@ -73,6 +73,8 @@ static __always_inline void account(struct cpu_state *cpu, struct slot *slot, __
 		count(cpu, COUNTER_RESTARTED);
 		if (lost)
 			count(cpu, COUNTER_RESTARTED_LOST);
+		if (slot->key.direction == DIRECTION_TX)
+			remember_given_up(slot, !lost);
 		break;
 	default:
 		count(cpu, COUNTER_COMPLETE);
@@ -286,12 +288,13 @@ __noinline int restart_slot(__u32 number, __u64 word)
 	if (!cpu || !slot)
 		return OUTCOME_COMPLETE;
 	sent = slot->key.direction == DIRECTION_TX;
-	if (sent)
-		remember_given_up(slot, !elsewhere(&slot->event));
-	if (elsewhere(&slot->event))
+	if (elsewhere(&slot->event)) {
+		if (sent)
+			remember_given_up(slot, false);
 		discard(cpu, slot, word, COUNTER_OTHER_INTERFACE);
-	else
+	} else {
 		told = emit(cpu, slot, word, OUTCOME_RESTARTED);
+	}
 	return sent && told ? OUTCOME_COMPLETE : OUTCOME_AMBIGUOUS;
 }
 

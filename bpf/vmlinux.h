@@ -106,6 +106,7 @@ struct sk_buff {
 	};
 	struct sock *sk;
 	unsigned long _skb_refdst;
+	int skb_iif;
 	unsigned int len;
 	unsigned int data_len;
 	__u8 pkt_type : 3;

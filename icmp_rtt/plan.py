@@ -92,8 +92,13 @@ class Plan(NamedTuple):
 
     @property
     def delivers(self) -> bool:
-        """Whether what ICMP is handed is seen: replies that end no echo, and errors."""
+        """Whether what ICMP is handed is seen, be it of one family alone: its errors, say."""
         return any(probes for (_, hook), probes in self.probes.items() if hook == _ICMP_RCV)
+
+    @property
+    def awaits_icmp(self) -> bool:
+        """Whether echoes that we sent end where ICMP is handed the reply."""
+        return self.tx_close == _ICMP_RCV
 
     def covers(self, hook: int) -> bool:
         """Whether the hook is covered for every family."""

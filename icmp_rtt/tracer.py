@@ -44,8 +44,8 @@ _LATER_NS = 1 << 64
 _COUNTER_VALUES = 1 << 64  # it begins again at zero
 
 
-# Counted where ICMP is handed a packet, and nowhere else.
-_SEEN_AT_ICMP = ("duplicate_replies", "late_replies", "unmatched_replies", "icmp_errors")
+# Counted where ICMP is handed a reply, if that is where echoes end.
+_OTHER_REPLIES = ("duplicate_replies", "late_replies", "unmatched_replies")
 
 
 class Tracer:
@@ -180,8 +180,10 @@ class Tracer:
 
     def _unseen(self) -> Iterator[str]:
         """Counters of what no probe of this run sees."""
+        if not self._survey.plan.awaits_icmp:
+            yield from _OTHER_REPLIES
         if not self._survey.plan.delivers:
-            yield from _SEEN_AT_ICMP
+            yield "icmp_errors"
         if self._survey.drops_unseen is not None:
             yield "drops"
 

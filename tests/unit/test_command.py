@@ -105,11 +105,13 @@ def test_pass_on_sigint_after_grace(monkeypatch):
         assert time.monotonic() - begin >= 0.02
 
 
-def test_a_sigint_that_is_not_heeded_is_followed_by_sigterm(monkeypatch):
+def test_a_sigint_that_is_not_heeded_is_followed_by_sigterm(tmp_path, monkeypatch):
     """As after an interrupt: the run is to end."""
     monkeypatch.setattr(command, "_GRACE_NS", 20_000_000)
     monkeypatch.setattr(command, "_PATIENCE_NS", 100_000_000)
-    with shell("trap '' INT; exec sleep 10") as child:
+    deaf = tmp_path / "deaf"
+    with shell(f"trap '' INT; echo $$ >{deaf}; exec sleep 10") as child:
+        started(deaf)
         begin = time.monotonic()
         child.pass_on(signal.SIGINT)
         assert wait(child) == 143

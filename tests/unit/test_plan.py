@@ -138,7 +138,11 @@ def test_tracepoints_alone():
         ]
     assert (plan.tx_open, plan.rx_open, plan.tx_close, plan.rx_close) == (2, 3, 3, 2)
     assert plan.useful and plan.own and not plan.complete
-    assert not plan.delivers and choose("fentry", BOTH, Facts(EVERY)).delivers
+    assert not plan.delivers and not plan.awaits_icmp
+    whole = choose("fentry", BOTH, Facts(EVERY))
+    assert whole.delivers and whole.awaits_icmp
+    mixed = choose("fentry", BOTH, Facts(EVERY - {"icmpv6_rcv"}))
+    assert mixed.delivers and not mixed.awaits_icmp
 
 
 def test_a_kernel_without_btf_has_six_stages_by_kprobe():

@@ -12,6 +12,7 @@ from icmp_rtt.errors import RequirementError
 from icmp_rtt.options import Options
 
 SECOND_NS = 1_000_000_000
+WHOLE = SimpleNamespace(delivers=True, awaits_icmp=True)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def tracing(monkeypatch):
     monkeypatch.setattr(tracer.Tracer, "_raw_counters", lambda self: dict(RAW))
     made = tracer.Tracer(SimpleNamespace(symbols=None), Options(), print, lambda: None)
     made._misses = None
-    made._survey = SimpleNamespace(plan=SimpleNamespace(delivers=True), drops_unseen=None)
+    made._survey = SimpleNamespace(plan=WHOLE, drops_unseen=None)
     return made
 
 
@@ -87,13 +88,15 @@ def test_what_the_kernel_counted_adds_up(tracing):
 
 
 def test_what_no_probe_sees_is_not_zero(tracing):
-    """With tracepoints alone nobody sees what ICMP is handed."""
+    """With tracepoints alone nobody sees what ICMP is handed; replies nor where one family does."""
     replies = ("duplicate_replies", "late_replies", "unmatched_replies")
     names = (*replies, "icmp_errors", "drops")
     assert [tracing.counters()[name] for name in names] == [0] * 5
-    tracing._survey.plan.delivers = False
-    assert [tracing.counters()[name] for name in names] == [None] * 4 + [0]
-    tracing._survey = SimpleNamespace(plan=SimpleNamespace(delivers=True), drops_unseen="refused")
+    for whole, errors in ((False, 0), (True, None)):
+        plan = SimpleNamespace(delivers=not whole, awaits_icmp=False)
+        tracing._survey = SimpleNamespace(plan=plan, drops_unseen=None)
+        assert [tracing.counters()[name] for name in names] == [None] * 3 + [errors, 0]
+    tracing._survey = SimpleNamespace(plan=WHOLE, drops_unseen="refused")
     assert [tracing.counters()[name] for name in names] == [0] * 4 + [None]
 
 
