@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Every difference between kernels that the programs have to know of, each
- * with the commit that made it, or the kernels on which it was measured. What a kernel offers is found out by the
- * reader and told in icmp_rtt_config, never guessed from a version number.
+ * with the commit that made it, or the kernels on which it was measured. What a
+ * kernel offers is found out by the reader and told in icmp_rtt_config, never
+ * guessed from a version number.
  */
 #ifndef COMPAT_BPF_H
 #define COMPAT_BPF_H

@@ -249,6 +249,7 @@ static __always_inline void leave_tag(__u64 skb)
 	*(volatile __u64 *)&tag_of(skb)->skb = 0;
 }
 
+/* It is dropped, or of a socket whose packets pass no hook that tags: nothing tells whose it is. */
 static __always_inline void forget(__u64 skb)
 {
 	*(volatile __u64 *)&tag_of(skb)->skb = 0;

@@ -15,13 +15,19 @@
 #define RTF_LOCAL 0x80000000 /* include/uapi/linux/ipv6_route.h */
 #define RTF_ANYCAST 0x00100000
 
+/* Where an skb's route is, or what stands in for it. */
+static __always_inline unsigned long dst_of(struct sk_buff *skb, const bool typed)
+{
+	return GET(typed, skb, _skb_refdst) & ~SKB_DST_NOREF;
+}
+
 /*
  * Zero: none was chosen yet, or it has been let go. What a tunnel says of a packet
  * (collect_md), or a bridge's stand-in (br_netfilter), lies in the same place until there is.
  */
 static __always_inline unsigned long route_of(struct sk_buff *skb, const bool typed)
 {
-	unsigned long route = GET(typed, skb, _skb_refdst) & ~SKB_DST_NOREF;
+	unsigned long route = dst_of(skb, typed);
 
 	if (route && BPF_CORE_READ((struct dst_entry *)route, flags) &
 			     (DST_FAKE_RTABLE | DST_METADATA))
@@ -35,7 +41,7 @@ static __always_inline unsigned long route_of(struct sk_buff *skb, const bool ty
  */
 static __always_inline bool is_bridged_on(struct sk_buff *skb, const bool typed)
 {
-	unsigned long route = GET(typed, skb, _skb_refdst) & ~SKB_DST_NOREF;
+	unsigned long route = dst_of(skb, typed);
 	struct net_device *dev = GET(typed, skb, dev);
 
 	return route && dev &&

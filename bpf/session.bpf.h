@@ -67,7 +67,7 @@ static __always_inline void account(struct cpu_state *cpu, struct slot *slot, __
 	switch (outcome) {
 	case OUTCOME_OPEN:
 		count(cpu, COUNTER_EXPIRED);
-		remember_given_up(slot, !lost);
+		remember_given_up(slot, true); /* one that finds no room stays open */
 		break;
 	case OUTCOME_RESTARTED:
 		count(cpu, COUNTER_RESTARTED);

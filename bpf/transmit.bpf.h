@@ -190,7 +190,7 @@ static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct 
 
 /*
  * The session of a packet whose headers tell of none: one that was translated since it was
- * recognised, and is at a lower device (vlan, bridge) or was dropped. @word: 0 if there is none.
+ * recognised, and is at a lower device (vlan, bridge) or was dropped.
  */
 static __always_inline struct icmp_rtt_event *session_translated(struct sk_buff *skb,
 								 struct sock *sk, __u64 *word)

@@ -42,8 +42,6 @@ __all__ = ("Tracer",)
 _SWEEP_NS = 100_000_000
 _LATER_NS = 1 << 64
 _COUNTER_VALUES = 1 << 64  # it begins again at zero
-
-
 # Counted where ICMP is handed a reply, if that is where echoes end.
 _OTHER_REPLIES = ("duplicate_replies", "late_replies", "unmatched_replies")
 
