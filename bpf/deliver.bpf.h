@@ -175,6 +175,25 @@ static __always_inline bool is_foreign(struct cpu_state *cpu, struct sk_buff *sk
 	return true;
 }
 
+/* A packet whose arrival was given to its session has come to ICMP. */
+static __always_inline void on_known_delivered(void *ctx, struct cpu_state *cpu,
+					       struct icmp_rtt_event *session,
+					       struct arrival *arrival, struct sk_buff *skb,
+					       const int probe, const bool typed)
+{
+	struct net_device *dev = GET(typed, skb, dev);
+	__u64 now = bpf_ktime_get_ns();
+	__u64 word = arrival->word;
+
+	if (session->direction == DIRECTION_TX)
+		cpu->delivered = (__u64)skb;
+	/* Its other stamp is what it was found by. */
+	move_stamp(session, arrival, HOOK_IP_RCV, arrival->ip_rcv_probe, arrival->ip_rcv_ns);
+	release_arrival(arrival);
+	on_delivered(ctx, cpu, session, word, skb, dev, device_wanted(dev, typed), probe, now,
+		     typed);
+}
+
 /*
  * Delivered to this host: the addresses are final. Looks at the packet anew
  * unless its arrival was given to a session, because reassembly may have made
@@ -206,21 +225,13 @@ static __always_inline void on_icmp_rcv(void *ctx, struct sk_buff *skb, const in
 			count(cpu, COUNTER_OTHER_DIRECTION);
 		return;
 	}
-	dev = GET(typed, skb, dev);
 	arrival = find_arrival(cpu, (__u64)skb);
 	session = session_of_arrival(arrival, skb);
 	if (session && arrival) {
-		now = bpf_ktime_get_ns();
-		if (session->direction == DIRECTION_TX)
-			cpu->delivered = (__u64)skb;
-		wanted = device_wanted(dev, typed);
-		word = arrival->word;
-		/* Its other stamp is what it was found by. */
-		move_stamp(session, arrival, HOOK_IP_RCV, arrival->ip_rcv_probe, arrival->ip_rcv_ns);
-		release_arrival(arrival);
-		on_delivered(ctx, cpu, session, word, skb, dev, wanted, probe, now, typed);
+		on_known_delivered(ctx, cpu, session, arrival, skb, probe, typed);
 		return;
 	}
+	dev = GET(typed, skb, dev);
 	header = header_by_offset(skb, family, typed);
 	parse(&header, &packet, typed);
 	if (packet.kind == PACKET_UNREADABLE)

@@ -115,12 +115,75 @@ static __always_inline bool was_delivered(const struct cpu_state *cpu, struct sk
 }
 
 /*
+ * The session of an echo one of whose packets was dropped; NULL: there is none. @key, @word:
+ * those it was found by; @side: of which path the packet was.
+ */
+static __always_inline struct icmp_rtt_event *
+session_dropped(struct cpu_state *cpu, struct sk_buff *skb, struct sock *sk, __u8 family,
+		const struct packet *packet, __u32 netns, struct echo_key *key, __u64 *word,
+		int *side)
+{
+	struct icmp_rtt_event *session = NULL;
+
+	*side = SIDE_TRANSMIT;
+	make_key(family, packet, SIDE_TRANSMIT, direction_of(packet->kind, SIDE_TRANSMIT), netns,
+		 key);
+	if (pkt_type_of(skb, TYPED_TRACEPOINT) != PACKET_LOOPBACK)
+		session = find_echo(family, key, word);
+	if (!session && sk)
+		session = session_translated(skb, sk, word);
+	if (session)
+		return session;
+	*side = SIDE_RECEIVE;
+	make_key(family, packet, SIDE_RECEIVE, direction_of(packet->kind, SIDE_RECEIVE), netns,
+		 key);
+	session = find_receive(family, key, sum_without_type(packet), word);
+	if (!session && tracing(DIRECTION_RX) && packet->kind == PACKET_REQUEST)
+		session = open_dropped(cpu, skb, family, key);
+	return session;
+}
+
+/* Whether what was dropped is no loss to the echo: it has left, or was read, before that. */
+static __always_inline bool is_no_loss(const struct icmp_rtt_event *session, struct sk_buff *skb,
+				       const struct sock *sk, const struct net_device *dev,
+				       int side, bool overheard)
+{
+	if (side == SIDE_TRANSMIT && is_observers_copy(session, skb, sk))
+		return true;
+	/* Overheard by another device of this host: it has left. */
+	if (side == SIDE_TRANSMIT && overheard)
+		return true;
+	/* What a socket has received, and its owner has not read, is of no device any more. */
+	return !dev && (side == SIDE_RECEIVE || session->ts_ns[HOOK_XMIT]);
+}
+
+/* Whether a received packet's end is none that a drop is noted for: its session is seen to. */
+static __always_inline bool is_settled(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
+				       const struct packet *packet, const struct echo_key *key,
+				       struct icmp_rtt_event *session, __u64 word, __u32 reason)
+{
+	/* As that one was: its answer may have gone no further. */
+	if (packet->kind == PACKET_REQUEST && is_answered(session))
+		return true;
+	if (packet->kind == PACKET_REPLY && is_delivered(reason)) {
+		complete_session(cpu, session, word, bpf_ktime_get_ns());
+		return true;
+	}
+	if (packet->kind == PACKET_REQUEST && session->skb[HOOK_RECV] == (__u64)skb &&
+	    passes_through(skb, family, key)) {
+		disown(cpu, slot_of_session(session), word);
+		return true;
+	}
+	return false;
+}
+
+/*
  * Notes on the echo's session that one of its packets was freed as dropped. It
  * stays open: what was dropped may have been a copy.
  */
 static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 reason)
 {
-	struct icmp_rtt_event *session = NULL;
+	struct icmp_rtt_event *session;
 	struct cpu_state *cpu;
 	struct net_device *dev;
 	struct header header;
@@ -158,47 +221,19 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	/* Its IPv6 request may be freed as dropped even after it was answered: see compat.bpf.h. */
 	if (is_self_test(netns, PROBE_kfree_skb))
 		return;
-	side = SIDE_TRANSMIT;
-	make_key(family, &packet, SIDE_TRANSMIT, direction_of(packet.kind, SIDE_TRANSMIT), netns,
-		 &key);
-	if (pkt_type_of(skb, TYPED_TRACEPOINT) != PACKET_LOOPBACK)
-		session = find_echo(family, &key, &word);
-	if (!session && sk)
-		session = session_translated(skb, sk, &word);
-	if (!session) {
-		side = SIDE_RECEIVE;
-		make_key(family, &packet, SIDE_RECEIVE, direction_of(packet.kind, SIDE_RECEIVE),
-			 netns, &key);
-		session = find_receive(family, &key, sum_without_type(&packet), &word);
-		if (!session && tracing(DIRECTION_RX) && packet.kind == PACKET_REQUEST)
-			session = open_dropped(cpu, skb, family, &key);
-	}
-	if (!session || (side == SIDE_TRANSMIT && is_observers_copy(session, skb, sk)))
+	session = session_dropped(cpu, skb, sk, family, &packet, netns, &key, &word, &side);
+	if (!session)
 		return;
 	overheard = pkt_type_of(skb, TYPED_TRACEPOINT) == PACKET_OTHERHOST;
-	/* Overheard by another device of this host: it has left. */
-	if (side == SIDE_TRANSMIT && overheard)
+	if (is_no_loss(session, skb, sk, dev, side, overheard))
 		return;
-	/* What a socket has received, and its owner has not read, is of no device any more. */
-	if (!dev && (side == SIDE_RECEIVE || session->ts_ns[HOOK_XMIT]))
-		return;
-	if (side == SIDE_TRANSMIT)
+	if (side == SIDE_TRANSMIT) {
 		forget((__u64)skb);
-	/* As that one was: its answer may have gone no further. */
-	if (side == SIDE_RECEIVE && packet.kind == PACKET_REQUEST && is_answered(session))
+	} else if (is_settled(cpu, skb, family, &packet, &key, session, word, reason)) {
 		return;
-	if (side == SIDE_RECEIVE && packet.kind == PACKET_REPLY && is_delivered(reason)) {
-		complete_session(cpu, session, word, bpf_ktime_get_ns());
-		return;
-	}
-	if (side == SIDE_RECEIVE && packet.kind == PACKET_REQUEST &&
-	    session->skb[HOOK_RECV] == (__u64)skb && passes_through(skb, family, &key)) {
-		disown(cpu, slot_of_session(session), word);
-		return;
-	}
-	if (side == SIDE_RECEIVE && overheard) {
+	} else if (overheard) {
 		unstamp(session, (__u64)skb);
-	} else if (side == SIDE_RECEIVE) {
+	} else {
 		adopt_arrival(cpu, session, skb, &key,
 			      dev && device_wanted(dev, TYPED_TRACEPOINT));
 		session->arrival_gone = packet.kind == PACKET_REPLY &&

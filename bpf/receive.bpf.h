@@ -244,6 +244,40 @@ static __always_inline void on_recv_foreign(struct sk_buff *skb)
 		release_earlier(cpu, (__u64)skb);
 }
 
+/* Keeps with the skb what is known of its arrival, for the hooks that follow. */
+static __always_inline void keep_arrival(void *ctx, struct cpu_state *cpu, struct sk_buff *skb,
+					 const struct packet *packet, const int probe,
+					 const int family)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct arrival *arrival = claim_arrival(cpu, (__u64)skb);
+	struct net_device *dev = GET(TYPED_TRACEPOINT, skb, dev);
+	bool stray = !device_wanted(dev, TYPED_TRACEPOINT);
+	__u32 netns = netns_of_device(dev, TYPED_TRACEPOINT);
+
+	if (arrived_before(arrival, skb, packet, netns, now)) {
+		stray &= arrival->stray;
+		expect_fewer(cpu, 1, 0); /* ip_rcv sees it once */
+	} else {
+		arrival->skb = (__u64)skb;
+		arrival->recv_ns = now;
+		arrival->recv_probe = probe;
+		arrival->fragment = packet->fragment;
+		keep_stack(ctx, arrival, 0);
+	}
+	arrival->since_ns = now;
+	make_key(family, packet, SIDE_RECEIVE, direction_of(packet->kind, SIDE_RECEIVE), netns,
+		 &arrival->key);
+	arrival->sum = sum_without_type(packet);
+	arrival->dev = (__u64)dev;
+	arrival->ip_rcv_ns = 0;
+	arrival->word = 0;
+	arrival->stray = stray;
+	expect(cpu);
+	if (!is_self_test(arrival->key.netns, probe))
+		on_recv_session(cpu, skb, dev, arrival, family, now);
+}
+
 /*
  * Arrival. What is stamped here is kept with the skb: which namespace and
  * which device it is for is only known at ip_rcv (macvlan, vlan, bond hand the
@@ -253,13 +287,10 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 					   const int family, __u32 skipped)
 {
 	struct header header = header_on_arrival(skb, family, skipped);
-	struct net_device *dev;
-	struct arrival *arrival;
 	struct cpu_state *cpu;
 	struct packet packet;
-	__u32 direction, netns;
-	bool unseen, stray;
-	__u64 now;
+	__u32 direction;
+	bool unseen;
 
 	if (is_for_others(&header))
 		return;
@@ -305,31 +336,7 @@ static __always_inline void on_recv_family(void *ctx, struct sk_buff *skb, const
 		release_earlier(cpu, (__u64)skb);
 		return;
 	}
-	now = bpf_ktime_get_ns();
-	arrival = claim_arrival(cpu, (__u64)skb);
-	dev = GET(TYPED_TRACEPOINT, skb, dev);
-	stray = !device_wanted(dev, TYPED_TRACEPOINT);
-	netns = netns_of_device(dev, TYPED_TRACEPOINT);
-	if (arrived_before(arrival, skb, &packet, netns, now)) {
-		stray &= arrival->stray;
-		expect_fewer(cpu, 1, 0); /* ip_rcv sees it once */
-	} else {
-		arrival->skb = (__u64)skb;
-		arrival->recv_ns = now;
-		arrival->recv_probe = probe;
-		arrival->fragment = packet.fragment;
-		keep_stack(ctx, arrival, 0);
-	}
-	arrival->since_ns = now;
-	make_key(family, &packet, SIDE_RECEIVE, direction, netns, &arrival->key);
-	arrival->sum = sum_without_type(&packet);
-	arrival->dev = (__u64)dev;
-	arrival->ip_rcv_ns = 0;
-	arrival->word = 0;
-	arrival->stray = stray;
-	expect(cpu);
-	if (!is_self_test(arrival->key.netns, probe))
-		on_recv_session(cpu, skb, dev, arrival, family, now);
+	keep_arrival(ctx, cpu, skb, &packet, probe, family);
 }
 
 /*
