@@ -244,8 +244,7 @@ static __always_inline void on_icmp_rcv(void *ctx, struct sk_buff *skb, const in
 	if (config.tx_close == HOOK_RECV && !self_testing())
 		return;
 	if (is_foreign(cpu, skb, family, &packet)) {
-		if (arrival)
-			release_arrival(arrival);
+		release_earlier(cpu, (__u64)skb);
 		return;
 	}
 	make_key(family, &packet, SIDE_RECEIVE, direction_of(packet.kind, SIDE_RECEIVE),
@@ -256,8 +255,7 @@ static __always_inline void on_icmp_rcv(void *ctx, struct sk_buff *skb, const in
 	found = key;
 	session = session_at_icmp(cpu, skb, family, &packet, &found, probe, now, typed);
 	if (!session) {
-		if (arrival)
-			release_arrival(arrival);
+		release_earlier(cpu, (__u64)skb);
 		return;
 	}
 	wanted = device_wanted(dev, typed);

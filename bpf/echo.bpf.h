@@ -203,10 +203,13 @@ static __always_inline bool nothing_to_end(void)
 /* An echo of the self-test: it shows that the probe fires and is read right, no more. */
 static __always_inline bool is_self_test(__u32 netns, const int probe)
 {
+	/* Or the verifier goes through what follows once more, for a namespace that it knows. */
+	__u32 other = netns ^ config.self_test_netns;
 	__u32 which = probe;
 	__u64 *times;
 
-	if (netns != config.self_test_netns || !self_testing())
+	barrier_var(other);
+	if (other || !self_testing())
 		return false;
 	times = bpf_map_lookup_elem(&fired, &which);
 	if (times)

@@ -369,7 +369,7 @@ static __always_inline __u16 sum_without_type(const struct packet *packet)
 	__u32 sum = (__u16)~bpf_ntohs(packet->checksum) + (__u16)~(packet->type << 8);
 
 	sum = (sum & 0xFFFF) + (sum >> 16);
-	return sum == 0xFFFF ? 0 : sum;
+	return sum + ((sum + 1) >> 16);
 }
 
 static __always_inline bool is_extension(__u8 next)
