@@ -101,19 +101,14 @@ session_at_icmp(struct cpu_state *cpu, struct sk_buff *skb, __u8 family,
 /* Whether a packet that is delivered while nothing is awaited has none of our addresses. */
 static __always_inline bool is_strange(struct sk_buff *skb, __u8 family, const bool typed)
 {
+	const __u32 words = family == FAMILY_IPV4 ? 1 : 4; /* of an address */
+	const __u32 saddr = family == FAMILY_IPV4 ? IPV4_SADDR : IPV6_SADDR;
 	const void *at = GET(typed, skb, head) + GET(typed, skb, network_header);
 	__u32 addresses[8];
 
-	if (family == FAMILY_IPV4) {
-		if (bpf_probe_read_kernel(addresses, 8, at + IPV4_SADDR))
-			return false;
-		return !in_prefix(&addresses[1], config.local, config.local_mask, family) ||
-		       !(many_asked ||
-			 in_prefix(&addresses[0], config.remote, config.remote_mask, family));
-	}
-	if (bpf_probe_read_kernel(addresses, 32, at + IPV6_SADDR))
+	if (bpf_probe_read_kernel(addresses, 2 * words * sizeof(__u32), at + saddr))
 		return false;
-	return !in_prefix(&addresses[4], config.local, config.local_mask, family) ||
+	return !in_prefix(&addresses[words], config.local, config.local_mask, family) ||
 	       !(many_asked ||
 		 in_prefix(&addresses[0], config.remote, config.remote_mask, family));
 }
@@ -146,8 +141,7 @@ static __always_inline void on_delivered(void *ctx, const struct cpu_state *cpu,
 					 struct sk_buff *skb, struct net_device *dev, bool wanted,
 					 const int probe, __u64 now, const bool typed)
 {
-	if (!session->side[SIDE_RECEIVE].pid && !session->side[SIDE_RECEIVE].comm[0])
-		note_task(session, SIDE_RECEIVE);
+	note_task_once(session, SIDE_RECEIVE);
 	if (!session->side[SIDE_RECEIVE].ifindex) {
 		if (!config.ifindex || wanted)
 			note_device(session, SIDE_RECEIVE, dev, typed);

@@ -247,6 +247,12 @@ static __always_inline void note_task(struct icmp_rtt_event *session, const int 
 	bpf_get_current_comm(session->side[side].comm, ICMP_RTT_NAME_LEN);
 }
 
+static __always_inline void note_task_once(struct icmp_rtt_event *session, const int side)
+{
+	if (!session->side[side].pid && !session->side[side].comm[0])
+		note_task(session, side);
+}
+
 static __always_inline void note_device(struct icmp_rtt_event *session, const int side,
 					struct net_device *dev, const bool typed)
 {

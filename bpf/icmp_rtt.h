@@ -181,7 +181,7 @@ struct icmp_rtt_event {
 	__u8 other_interface; /* a wire-side hook saw it on another device than asked */
 	__u16 id;  /* host byte order */
 	__u16 seq; /* host byte order */
-	__u8 error_type; /* ICMP error that quotes the request; error_from says if any */
+	__u8 error_type; /* ICMP error that quotes the request; error_ts_ns says if any */
 	__u8 error_code;
 	__u8 drop_hook; /* last hook that had seen the packet; HOOK_COUNT: none had */
 	__u8 drop_side; /* 1 + enum icmp_rtt_side_index; 0: no drop seen */

@@ -90,7 +90,7 @@ static __always_inline void account(struct cpu_state *cpu, struct slot *slot, __
 static __u64 woken_at;
 
 /*
- * The reader looks into the buffer ten times a second; waking it for each
+ * The reader looks into the buffer ten times a second or more; waking it for each
  * record would cost more than all the hooks of an echo together. Nor is one
  * that lags woken again before as much has been written anew: to a virtual
  * machine the interrupt that wakes it is a way out to its host.

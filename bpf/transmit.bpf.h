@@ -177,8 +177,7 @@ static __always_inline void on_local_out(void *ctx, struct sk_buff *skb, struct 
 		return;
 	if (!known)
 		tag((__u64)skb, (__u64)sk, slot_of_session(session)->number, word);
-	if (!session->side[SIDE_TRANSMIT].pid && !session->side[SIDE_TRANSMIT].comm[0])
-		note_task(session, SIDE_TRANSMIT);
+	note_task_once(session, SIDE_TRANSMIT);
 	/* It may get no further: without its neighbour's address no device sees it. */
 	if (config.ifindex && session->direction == DIRECTION_TX) {
 		dev = device_of_route(skb, typed);
@@ -261,8 +260,7 @@ static __always_inline void on_xmit_session(void *ctx, struct cpu_state *cpu, st
 	}
 	if (!session->ts_ns[HOOK_XMIT])
 		note_device(session, SIDE_TRANSMIT, dev, typed);
-	if (!session->side[SIDE_TRANSMIT].pid && !session->side[SIDE_TRANSMIT].comm[0])
-		note_task(session, SIDE_TRANSMIT);
+	note_task_once(session, SIDE_TRANSMIT);
 	stamp(ctx, cpu, session, HOOK_XMIT, probe, (__u64)skb, now);
 	if (session->direction == DIRECTION_RX && config.rx_close == HOOK_XMIT)
 		complete_session(cpu, session, word, now);
