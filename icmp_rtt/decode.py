@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, NamedTuple
 
 from icmp_rtt import model
-from icmp_rtt.errors import DecodeError, ObjectError, TornRecordError
+from icmp_rtt.errors import DecodeError, TornRecordError, misfit
 from icmp_rtt.model import Drop, Echo, IcmpErrorSeen, Side, Stack, Stamp
 from icmp_rtt.order import Order
 from icmp_rtt.record import RecordLayout
@@ -88,15 +88,9 @@ class Decoder:
             zip(_values(btf, "outcome", "OUTCOME_", _OUTCOMES), _OUTCOMES.values())
         )
         if {self._transmit, self._receive} != {0, 1}:
-            raise ObjectError(
-                "the BPF object does not fit this program: its sides are not 0 and 1;"
-                " reinstall icmp-rtt"
-            )
+            raise misfit("its sides are not 0 and 1")
         if _values(btf, "hook", "HOOK_", (*HOOKS, "COUNT")) != [*range(len(HOOKS) + 1)]:
-            raise ObjectError(
-                f"the BPF object does not fit this program: its hooks are not {', '.join(HOOKS)},"
-                " in this order; reinstall icmp-rtt"
-            )
+            raise misfit(f"its hooks are not {', '.join(HOOKS)}, in this order")
         functions = {
             number: name.partition("_")[2] for name, number in btf.enum("icmp_rtt_probe").items()
         }
@@ -275,10 +269,4 @@ class Decoder:
 def _values(btf: Btf, enum: str, prefix: str, names: Iterable[str]) -> list[int]:
     """Numbers of the enumerators ``prefix`` + name of enum icmp_rtt_``enum``."""
     enumerators = btf.enum(f"icmp_rtt_{enum}")
-    try:
-        return [enumerators[prefix + name] for name in names]
-    except KeyError as error:
-        raise ObjectError(
-            f"the BPF object does not fit this program: enum icmp_rtt_{enum} has no"
-            f" {error.args[0]}; reinstall icmp-rtt"
-        ) from error
+    return [enumerators[prefix + name] for name in names]

@@ -31,6 +31,7 @@ __all__ = (
     "OptionError",
     "RequirementError",
     "TornRecordError",
+    "misfit",
     "shortage",
 )
 
@@ -95,6 +96,11 @@ class TornRecordError(DecodeError):
 
     Two CPUs that send one id and sequence at the same moment bring that about.
     """
+
+
+def misfit(why: str) -> ObjectError:
+    """A BPF object, sound in itself, is of another version than this program."""
+    return ObjectError(f"the BPF object does not fit this program: {why}; reinstall icmp-rtt")
 
 
 def shortage(code: int | None) -> str | None:

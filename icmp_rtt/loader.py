@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from icmp_rtt import carried
 from icmp_rtt.config import config_bytes, config_offset
-from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError, shortage
+from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError, misfit, shortage
 from icmp_rtt.kernel.atomics import without_atomics
 from icmp_rtt.kernel.bpfobject import Object
 from icmp_rtt.kernel.btf import Btf
@@ -100,7 +100,8 @@ def open_loader(lib: Libbpf, given: str | None, btf_path: str | None) -> Loader:
     except ObjectError as error:
         where = "" if path in str(error) else f"{path}: "
         remedy = "give --object another file, or leave it out" if given else "reinstall"
-        raise ObjectError(f"{where}{error}; {remedy}", error.detail) from error
+        cause = str(error).partition("; reinstall")[0]  # which is no remedy for the one given
+        raise ObjectError(f"{where}{cause}; {remedy}", error.detail) from error
 
 
 class Loader:
@@ -161,8 +162,9 @@ class Loader:
         self._event = self.btf.struct("icmp_rtt_event")
         self._sweep_context = struct.Struct(self.btf.struct("sweep").format().format)
         self._sweep_step = self.btf.enum("sweep_step")["SWEEP_SLOTS"]
-        if "stack_bytes" not in self._event.fields:
-            raise ObjectError("struct icmp_rtt_event has no member stack_bytes")
+        if self._sweep_step <= 0:
+            raise misfit(f"a sweep of {self._sweep_step} slots has no end")
+        self._size_without_stacks = self._event.fields["stack_bytes"].offset
 
     def require(self, program: str) -> None:
         """Refuse an object without ``program``.
@@ -177,7 +179,7 @@ class Loader:
 
     def record_size(self, stacks: bool) -> int:
         """Bytes of a record, and of what is recorded of a session."""
-        return self._event.size if stacks else self._event.fields["stack_bytes"].offset
+        return self._event.size if stacks else self._size_without_stacks
 
     def load(
         self,
@@ -217,12 +219,7 @@ class Loader:
         data = self._code(bool(config["atomics"]))
         obj = self._opened(data)
         try:
-            for name in (*programs, _SWEEP):
-                obj.programs[name].set_autoload(True)
-            buckets = self._buckets(max_sessions)
-            config = {**config, "bucket_mask": buckets - 1}
-            self._configure(obj, config)
-            self._size_maps(obj, config, buckets)
+            self._prepare(obj, programs, config, max_sessions)
             try:
                 obj.load()
             except LibbpfError as error:
@@ -236,6 +233,17 @@ class Loader:
             obj.close()
             raise
         return obj
+
+    def _prepare(
+        self, obj: Object, programs: list[str], config: Mapping[str, Setting], max_sessions: int
+    ) -> None:
+        """All that there is to do before the kernel gets to see it."""
+        for name in (*programs, _SWEEP):
+            obj.programs[name].set_autoload(True)
+        buckets = self._buckets(max_sessions)
+        config = {**config, "bucket_mask": buckets - 1}
+        self._configure(obj, config)
+        self._size_maps(obj, config, buckets)
 
     def sweep(
         self, obj: Object, oldest_ns: int = 0, last_time: bool = False, ending: bool = False

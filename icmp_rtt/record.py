@@ -11,7 +11,8 @@ from operator import itemgetter
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from icmp_rtt.errors import ObjectError
+from icmp_rtt.errors import misfit
+from icmp_rtt.kernel.named import Named
 from icmp_rtt.stages import HOOKS
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from icmp_rtt.kernel.btf import Btf
-    from icmp_rtt.kernel.layout import StructLayout
+    from icmp_rtt.kernel.layout import Format, StructLayout
 
     Values = tuple[Any, ...]
 
@@ -62,18 +63,9 @@ class RecordLayout:
 
     def __init__(self, btf: Btf, stacks: bool) -> None:
         event = btf.struct("icmp_rtt_event")
-        try:
-            self._read(event, stacks)
-        except KeyError as error:
-            raise ObjectError(
-                f"the BPF object does not fit this program: its records have no {error.args[0]};"
-                " reinstall icmp-rtt"
-            ) from error
+        self._read(event, stacks)
         if not self._fits(event):
-            raise ObjectError(
-                "the BPF object does not fit this program: its records have another shape;"
-                " reinstall icmp-rtt"
-            )
+            raise misfit("its records have another shape")
 
     def side(self, raw: bytes) -> tuple[int, bytes, bytes, int]:
         """The pid, comm, ifname and ifindex of a side; the names without their padding."""
@@ -83,7 +75,7 @@ class RecordLayout:
     def _read(self, event: StructLayout, stacks: bool) -> None:
         fields = event.fields
         layout = event.format(stop=None if stacks else _FIRST_OF_STACKS)
-        where = {name: index for index, name in enumerate(layout.names)}
+        where = _places(layout)
         self.size = layout.size
         self.hooks = fields["ts_ns"].elements
         self.unpack: Callable[[bytes], Values] = Struct(layout.format).unpack
@@ -128,18 +120,21 @@ class RecordLayout:
 
     def _read_sides(self, event: StructLayout) -> None:
         sides = event.fields["side"]
-        if sides.struct is None:
-            raise KeyError("side")
-        layout = sides.struct.format()
+        layout = sides.layout.format()
         self._unpack_side: Callable[[bytes], Values] = Struct(layout.format).unpack
-        self._pick_side = _picker({name: i for i, name in enumerate(layout.names)}, _SIDE)
+        self._pick_side = _picker(_places(layout), _SIDE)
         self.sides = tuple(
             slice(sides.offset + index * sides.size, sides.offset + (index + 1) * sides.size)
             for index in range(sides.elements)
         )
 
 
-def _picker(where: dict[str, int], names: tuple[str, ...]) -> Callable[[Values], Values]:
+def _places(layout: Format) -> Named[int]:
+    """Where each value is among those unpacked."""
+    return Named("its records have no", ((name, i) for i, name in enumerate(layout.names)))
+
+
+def _picker(where: Named[int], names: tuple[str, ...]) -> Callable[[Values], Values]:
     return itemgetter(*[where[name] for name in names])
 
 

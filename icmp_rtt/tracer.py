@@ -42,6 +42,22 @@ __all__ = ("Tracer",)
 _SWEEP_NS = 100_000_000
 _LATER_NS = 1 << 64
 _COUNTER_VALUES = 1 << 64  # it begins again at zero
+# Counters that are not told as they are.
+_RECKONED = (
+    "requests",
+    "complete",
+    "expired",
+    "in_flight",
+    "restarted",
+    "restarted_lost",
+    "refused",
+    "reported",
+    "below_threshold",
+    "unasked",
+    "events_lost",
+    "other_interface",
+    "skipped",
+)
 # Counted where ICMP is handed a reply, if that is where echoes end.
 _OTHER_REPLIES = ("duplicate_replies", "late_replies", "unmatched_replies")
 
@@ -276,11 +292,12 @@ class Tracer:
         outcomes = loader.btf.enum("icmp_rtt_outcome")
         self._open = outcomes["OUTCOME_OPEN"]
         self._complete = (outcomes["OUTCOME_COMPLETE"], outcomes["OUTCOME_AMBIGUOUS"])
+        counters = loader.btf.enum("icmp_rtt_counter")
         self._counter_names = [
-            name.partition("_")[2].lower()
-            for name in loader.btf.enum("icmp_rtt_counter")
-            if name != "COUNTER_COUNT"
+            name.partition("_")[2].lower() for name in counters if name != "COUNTER_COUNT"
         ]
+        for name in _RECKONED:
+            counters[f"COUNTER_{name.upper()}"]  # refused now, if it is not there
 
     def _given_up_ns(self, record: bytes) -> int:
         """When a session that was given up began; all others come later, as they were read."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from icmp_rtt.errors import misfit
 from icmp_rtt.record import bytes_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class Unanswered:
 
     Args:
         btf: of the object that makes the records.
+
+    Raises:
+        ObjectError: the object lacks a type, member or value that is needed.
     """
 
     def __init__(self, btf: Btf) -> None:
@@ -45,7 +49,10 @@ class Unanswered:
         self._not_answered = tuple(
             outcomes[f"OUTCOME_{name}"] for name in ("OPEN", "RESTARTED", "AMBIGUOUS")
         )
-        self._ambiguous = bytes([outcomes["OUTCOME_AMBIGUOUS"]])
+        ambiguous = outcomes["OUTCOME_AMBIGUOUS"]
+        if not 0 <= ambiguous <= 255:
+            raise misfit(f"its OUTCOME_AMBIGUOUS is {ambiguous}, which is no byte")
+        self._ambiguous = bytes([ambiguous])
         self._tx = btf.enum("icmp_rtt_direction")["DIRECTION_TX"]
         self._identity: Callable[[bytes], tuple[bytes, ...]] = itemgetter(
             *[bytes_of(event, name) for name in _IDENTITY]

@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from errno import EINVAL
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from icmp_rtt.errors import ObjectError
 from icmp_rtt.kernel.libbpf import (
@@ -23,10 +23,9 @@ from icmp_rtt.kernel.libbpf import (
     decoded_name,
 )
 from icmp_rtt.kernel.maps import Map
+from icmp_rtt.kernel.named import Named
 
 __all__ = ("Link", "Object", "Program", "ProgramInfo")
-
-_Part = TypeVar("_Part", bound=Handle)
 
 _INFO_SIZE = 512  # bytes; struct bpf_prog_info has 232, struct bpf_link_info 64
 _LINK_PERF_EVENT = 7  # BPF_LINK_TYPE_PERF_EVENT
@@ -77,8 +76,9 @@ class Object(Handle):
         self._taken_in: list[Object] = []
         programs = [Program(self, each) for each in self._walk("bpf_object__next_program")]
         maps = [Map(lib, each) for each in self._walk("bpf_object__next_map")]
-        self.programs = _Parts("program", programs)
-        self.maps = _Parts("map", (each for each in maps if "." not in each.name))
+        self.programs = Named("it has no program", ((each.name, each) for each in programs))
+        named = ((each.name, each) for each in maps if "." not in each.name)
+        self.maps = Named("it has no map", named)
         self._sections = [each for each in maps if "." in each.name]
         self._every_map = maps
 
@@ -162,17 +162,6 @@ class Object(Handle):
         while at:
             yield at
             at = following(self.address, at)
-
-
-class _Parts(dict[str, _Part]):
-    """Parts of an object by name; asking for another one is an ObjectError."""
-
-    def __init__(self, what: str, parts: Iterable[_Part]) -> None:
-        super().__init__((part.name, part) for part in parts)
-        self._what = what
-
-    def __missing__(self, name: str) -> _Part:
-        raise ObjectError(f"the BPF object has no {self._what} {name}; reinstall icmp-rtt")
 
 
 class Program(Handle):

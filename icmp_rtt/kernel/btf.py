@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from icmp_rtt.errors import ObjectError
 from icmp_rtt.kernel.layout import CODES, Field, StructLayout
+from icmp_rtt.kernel.named import Named
 
 __all__ = ("MAGIC", "Btf", "Variable")
 
@@ -93,7 +94,7 @@ class Btf:
         """
         return self._layout(self._find(_STRUCT, "struct", name), 0)
 
-    def enum(self, name: str) -> dict[str, int]:
+    def enum(self, name: str) -> Named[int]:
         """Enumerators of ``enum name`` with their values, in order.
 
         Raises:
@@ -101,7 +102,7 @@ class Btf:
         """
         wide = (_ENUM64, name) in self._named
         entry = self._type(self._find(_ENUM64 if wide else _ENUM, "enum", name))
-        values = {}
+        values: Named[int] = Named(f"enum {name} has no")
         for name_off, *words in self._members(entry, _ENUMERATOR64 if wide else _ENUMERATOR):
             value = words[0] | (words[1] << 32 if wide else 0)
             sign = 1 << (63 if wide else 31)
@@ -191,7 +192,7 @@ class Btf:
         entry = self._type(type_id)
         if depth > _MAX_DEPTH or not 0 < entry.size <= _MAX_STRUCT:
             raise ObjectError(f"struct {entry.name} is no record: {entry.size} bytes or too deep")
-        fields: dict[str, Field] = {}
+        fields: Named[Field] = Named(f"struct {entry.name} has no")
         for name_off, member_type, bits in self._members(entry, _TRIPLE):
             name = self._string(name_off)
             bit_size, bits = (bits >> 24, bits & 0xFFFFFF) if entry.flag else (0, bits)

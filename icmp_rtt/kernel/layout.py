@@ -6,10 +6,10 @@ Knows nothing of where a layout was read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
-from icmp_rtt.errors import ObjectError
+from icmp_rtt.errors import ObjectError, misfit
+from icmp_rtt.kernel.named import Named
 
 __all__ = ("CODES", "Field", "Format", "StructLayout")
 
@@ -57,13 +57,24 @@ class Field(NamedTuple):
         """Number of elements; 1 for a scalar."""
         return _product(self.dims)
 
+    @property
+    def layout(self) -> StructLayout:
+        """That of the element.
+
+        Raises:
+            ObjectError: it is no struct.
+        """
+        if self.struct is None:
+            raise misfit(f"its {self.name} is no struct")
+        return self.struct
+
 
 class StructLayout(NamedTuple):
     """A struct: its size in bytes, and its fields in the order of declaration."""
 
     name: str
     size: int
-    fields: Mapping[str, Field]
+    fields: Named[Field]
 
     def format(self, stop: str | None = None) -> Format:
         """The format of the whole struct, or of what lies before field ``stop``.
@@ -71,11 +82,7 @@ class StructLayout(NamedTuple):
         Raises:
             ObjectError: fields overlap (a union), or there is no field ``stop``.
         """
-        end = self.size
-        if stop is not None:
-            if stop not in self.fields:
-                raise ObjectError(f"struct {self.name} has no field {stop}")
-            end = self.fields[stop].offset
+        end = self.size if stop is None else self.fields[stop].offset
         codes = ["<"]
         names: list[str] = []
         position = _flatten(self, 0, 0, "", stop, codes, names)

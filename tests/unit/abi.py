@@ -11,6 +11,9 @@ import struct
 from pathlib import Path
 from types import SimpleNamespace
 
+from icmp_rtt.kernel.layout import Field
+from icmp_rtt.kernel.named import Named
+
 HEADER = Path(__file__).parents[2] / "bpf" / "icmp_rtt.h"
 
 _CODES = {
@@ -28,7 +31,8 @@ class Layout:
     """As much of kernel.btf.StructLayout as the decoder uses."""
 
     def __init__(self, name, members, structs):
-        self.name, self.fields, self._codes, offset, alignment = name, {}, {}, 0, 1
+        self.name, self._codes, offset, alignment = name, {}, 0, 1
+        self.fields = Named(f"struct {name} has no")
         for type_name, member, dims in members:
             nested = structs.get(type_name)
             size = nested.size if nested else struct.calcsize(_CODES[type_name])
@@ -38,9 +42,7 @@ class Layout:
             count = 1
             for dim in dims:
                 count *= dim
-            self.fields[member] = SimpleNamespace(
-                name=member, offset=offset, size=size, dims=dims, elements=count, struct=nested
-            )
+            self.fields[member] = Field(member, offset, size, dims, False, False, nested)
             self._codes[member] = _CODES.get(type_name)
             offset += size * count
         self.alignment, self.size = alignment, -(-offset // alignment) * alignment
@@ -81,7 +83,7 @@ class Abi:
         self.enums, self.structs = {}, {}
         for kind, name, body in re.findall(r"(enum|struct) (\w+) \{(.*?)\n\};", text, flags=re.S):
             if kind == "enum":
-                self.enums[name] = self._enum(body)
+                self.enums[name] = Named(f"enum {name} has no", self._enum(body).items())
             else:
                 self.structs[name] = Layout(name, self._members(body), self.structs)
 

@@ -11,8 +11,10 @@ import json
 import os
 import struct
 from collections.abc import Sequence
+from contextlib import closing
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 from btfwriter import (
     ARRAY,
@@ -29,8 +31,11 @@ from btfwriter import (
     event,
 )
 from elfwriter import elf
+from fakehost import FACTS
 from samples import LABELS, NAMES, NETNS, WALL_NS, guide_start
 
+from icmp_rtt.check import _tx
+from icmp_rtt.config import config_of
 from icmp_rtt.decode import Decoder
 from icmp_rtt.errors import DecodeError, IcmpRttError
 from icmp_rtt.kernel.btf import Btf
@@ -38,8 +43,13 @@ from icmp_rtt.kernel.kernelbtf import KernelBtf
 from icmp_rtt.kernel.libbpf import Libbpf
 from icmp_rtt.kernel.objfile import ObjectFile
 from icmp_rtt.kernel.symbols import Symbols
+from icmp_rtt.loader import Loader
+from icmp_rtt.options import Options
 from icmp_rtt.report.jsonl import JsonLines
 from icmp_rtt.report.text import TextReport
+from icmp_rtt.survey import _Attempt
+from icmp_rtt.tracer import Tracer
+from icmp_rtt.unanswered import Unanswered
 
 OBJECT = Path(__file__).parents[2] / "icmp_rtt" / "data" / "icmp_rtt.bpf.o"
 STRUCTS = (
@@ -51,6 +61,18 @@ STRUCTS = (
     "icmp_rtt_counters",
 )
 ENUMS = ("hook", "icmp_rtt_hook", "icmp_rtt_probe", "icmp_rtt_counter")
+# What the reader asks for beside these.
+SHARED = (
+    "bucket",
+    "cpu_state",
+    "slot",
+    "sweep",
+    "sweep_step",
+    "icmp_rtt_direction",
+    "icmp_rtt_family",
+    "icmp_rtt_outcome",
+    "icmp_rtt_side_index",
+)
 KALLSYMS = b"""\
 0000000000000000 A fixed_percpu_data
 ffffffff81000000 T _text
@@ -199,6 +221,54 @@ def _object_places() -> tuple[int, ...]:
     return tuple(places[:65536])
 
 
+def object_begun(script: bytes) -> bool:
+    """The real object with what its readers take from its BTF edited."""
+    return _answered(begin, edited(real_object().data, script, _layout_places()))
+
+
+def begin(data: bytes) -> None:
+    """All that a start makes of an object, but what takes the kernel."""
+    options = Options(stacks=True)
+    with closing(Loader(_libbpf(), _as_file(data), None, foreign=True)) as loader:
+        config = config_of(options, loader.btf, 1, 2)
+        config = _Attempt(options, loader, FACTS, config, None)._config
+        with closing(loader._opened(loader._code(atomics=True))) as opened:
+            loader._prepare(opened, ["fentry__ip_rcv"], config, options.max_sessions)
+        Tracer(SimpleNamespace(symbols=None), options, print, lambda: None)._layout(loader)
+        for stacks in (False, True):
+            Decoder(loader.btf, NAMES, LABELS, stacks)
+        Unanswered(loader.btf)
+        _tx(loader)
+
+
+@cache
+def _layout_places() -> list[int]:
+    """Bytes of the object that are sizes, members and names of types that its readers ask for.
+
+    Of what kind a type is stays as it is: libbpf does not survive everything.
+    """
+    file = real_object()
+    begin_of_btf = file.data.index(file.btf)
+    types, places = Btf(file.btf), []
+    for (_, name), type_id in types._named.items():
+        if name in (*STRUCTS, *ENUMS, *SHARED):
+            at, end = types._offsets[type_id] + 24, types._offsets[type_id + 1] + 24
+            places += [*range(at, at + 4), *range(at + 8, end)]
+    for name in _names_asked_for(types):
+        at = file.btf.index(b"\0" + name.encode() + b"\0", 24 + len(types._types) - 1) + 1
+        places += range(at, at + len(name))
+    return [begin_of_btf + place for place in places]
+
+
+def _names_asked_for(types: Btf) -> list[str]:
+    names = set()
+    for kind, name in types._named:
+        if name in (*STRUCTS, *ENUMS, *SHARED):
+            parts = types.struct(name).fields if kind == STRUCT else types.enum(name)
+            names.update((name, *parts))
+    return sorted(names)
+
+
 def record(data: bytes, stacks: bool = True) -> bool:
     """A record: an echo is shown as text, and as JSON that holds it."""
     return _answered(_show, data, stacks)
@@ -308,6 +378,7 @@ TARGETS = {
         btf_of_object,
         objfile,
         object_edited,
+        object_begun,
         record,
         record_edited,
         kallsyms,

@@ -88,7 +88,7 @@ def test_a_format_may_stop_before_a_field():
     assert form.format == "<6Q1B3x1I1I16s1I16s1i4x"
     assert struct.calcsize(form.format) == form.size == 104
     assert form.names[-1] == "error"
-    with pytest.raises(ObjectError, match="struct event has no field nosuch"):
+    with pytest.raises(ObjectError, match="struct event has no nosuch"):
         layout.format(stop="nosuch")
 
 
@@ -104,6 +104,17 @@ def test_enumerators_are_told_with_their_values():
     assert btf.enum("signed") == {"MINUS": -3, "PLUS": 7}
     assert btf.enum("wide") == {"BIG": 1 << 40, "ALL": (1 << 64) - 1}
     assert btf.enum("wide_signed") == {"LOW": -(1 << 40), "ONE": 1}
+
+
+def test_a_part_that_is_not_there_is_named():
+    """An enumerator, or a member: an object of another version is refused with what it lacks."""
+    btf = Btf(event().bytes())
+    with pytest.raises(ObjectError, match="enum hook has no HOOK_RECV; reinstall"):
+        btf.enum("hook")["HOOK_RECV"]
+    with pytest.raises(ObjectError, match="struct side has no tid; reinstall"):
+        btf.struct("event").fields["side"].layout.fields["tid"]
+    with pytest.raises(ObjectError, match="its family is no struct; reinstall"):
+        btf.struct("event").fields["family"].layout
 
 
 def test_every_kind_is_passed_over():

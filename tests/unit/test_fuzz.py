@@ -47,7 +47,8 @@ def answers(target, inputs, count):
 
 
 @pytest.mark.parametrize(
-    "target", ["btf_of_object", "object_edited", "record_edited", "kernel_btf_edited"]
+    "target",
+    ["btf_of_object", "object_edited", "object_begun", "record_edited", "kernel_btf_edited"],
 )
 def test_sound_input_with_some_bytes_changed(target):
     """What was changed is refused, or does not matter; both are met."""
@@ -140,6 +141,7 @@ def test_the_seeds_are_sound():
     assert OBJECT.exists()
     assert TARGETS["btf_of_object"](b"")
     assert TARGETS["object_edited"](b"")
+    assert TARGETS["object_begun"](b"")
     assert TARGETS["record"](sound_record())
     assert TARGETS["kallsyms"](KALLSYMS)
     assert TARGETS["kernel_btf"](real_object().btf)

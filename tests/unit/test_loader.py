@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 from elfwriter import elf
+from fuzztargets import begin
 
 from icmp_rtt import carried, loader
 from icmp_rtt.errors import LibbpfError, ObjectError
 from icmp_rtt.kernel.bpfobject import Object
+from icmp_rtt.kernel.btf import Btf
 from icmp_rtt.kernel.libbpf import Libbpf
 from icmp_rtt.kernel.objfile import ObjectFile
 from icmp_rtt.loader import Loader, Refused
@@ -23,6 +25,13 @@ CARRIED = [carried.on_disk(name) for name in (carried.OBJECT, carried.OBJECT_WIT
 def lib():
     """The system's libbpf: opening an object takes no privilege."""
     return Libbpf()
+
+
+def renamed(name):
+    """The carried object with the last letter of one of the names in its BTF changed."""
+    data = Path(CARRIED[0]).read_bytes()
+    at = data.index(b"\0" + name.encode() + b"\0", data.find(loader._BTF_BEGINS))
+    return data[: at + len(name)] + b"_" + data[at + len(name) + 1 :]
 
 
 @pytest.fixture
@@ -113,6 +122,44 @@ def test_a_foreign_object_is_looked_through_before_libbpf_has_it(lib, tmp_path, 
     monkeypatch.setattr(loader, "Object", lambda *_: pytest.fail("libbpf has it"))
     with pytest.raises(ObjectError):
         Loader(lib, str(path), None, foreign=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("SWEEP_SLOTS", "stack_bytes", "bucket", "word", "slot", "cpu_state", "arrival"),
+        *("FAMILY_IPV4", "DIRECTION_TX", "OUTCOME_OPEN", "OUTCOME_LATE", "COUNTER_SKIPPED"),
+        *("ts_ns", "outcome", "sum", "bucket_mask", "icmp_rtt_config"),
+    ],
+)
+def test_a_name_that_is_not_there_is_told(name):
+    """By whoever asks for it, before the kernel has the object."""
+    with pytest.raises(ObjectError, match=rf"no .*\b{name}\b"):
+        begin(renamed(name))
+
+
+def test_the_remedy_for_a_given_object_is_another(lib, tmp_path):
+    """What came with the package has nothing to do with it."""
+    path = tmp_path / "x.o"
+    path.write_bytes(renamed("SWEEP_SLOTS"))
+    with pytest.raises(ObjectError) as caught:
+        loader.open_loader(lib, str(path), None)
+    assert str(caught.value) == (
+        f"{path}: the BPF object does not fit this program: enum sweep_step has no SWEEP_SLOTS;"
+        " give --object another file, or leave it out"
+    )
+
+
+def test_a_sweep_without_end_is_refused():
+    """Of no slot at a time."""
+    data = bytearray(Path(CARRIED[0]).read_bytes())
+    types = Btf(ObjectFile(bytes(data), "x.o").btf)
+    value = types._offsets[types._named[6, "sweep_step"]] + 24 + 12 + 4
+    at = data.find(loader._BTF_BEGINS) + value
+    assert data[at : at + 4] == (256).to_bytes(4, "little")
+    data[at : at + 4] = bytes(4)
+    with pytest.raises(ObjectError, match="a sweep of 0 slots has no end"):
+        begin(bytes(data))
 
 
 def test_the_object_of_another_sort_of_kernel_is_refused(lib, monkeypatch):
