@@ -7,7 +7,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, Union
 
-from icmp_rtt.errors import ObjectError
+from icmp_rtt.errors import misfit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,7 @@ def config_offset(btf: Btf) -> int:
     found = btf.variable(_VARIABLE)
     expected = btf.struct(_STRUCT).size
     if found.size != expected or found.section != ".rodata":
-        raise ObjectError(
+        raise misfit(
             f"config has {found.size} bytes in {found.section}, expected {expected} in .rodata"
         )
     return found.offset
@@ -71,20 +71,13 @@ def config_bytes(btf: Btf, config: Mapping[str, Setting]) -> bytes:
     Raises:
         ObjectError: the object's has not all of its members, or smaller ones.
     """
-    layout = btf.struct(_STRUCT).format()
     values: dict[str, int] = {}
     for name, value in config.items():
         if isinstance(value, tuple):
             values.update({f"{name}[{i}]": each for i, each in enumerate(value)})
         else:
             values[name] = value
-    unknown = values.keys() - set(layout.names)
-    if unknown:
-        raise ObjectError(f"its config has no {', '.join(sorted(unknown))}")
-    try:
-        return struct.pack(layout.format, *(values.get(name, 0) for name in layout.names))
-    except struct.error as error:
-        raise ObjectError(f"its config does not fit: {error}") from error
+    return btf.struct(_STRUCT).format().pack(values)
 
 
 def _words(packed: bytes) -> tuple[int, ...]:

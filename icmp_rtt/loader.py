@@ -160,7 +160,7 @@ class Loader:
         self.btf = Btf(obj.btf())
         self._programs = frozenset(obj.programs)
         self._event = self.btf.struct("icmp_rtt_event")
-        self._sweep_context = struct.Struct(self.btf.struct("sweep").format().format)
+        self._sweep = self.btf.struct("sweep").format()
         self._sweep_step = self.btf.enum("sweep_step")["SWEEP_SLOTS"]
         if self._sweep_step <= 0:
             raise misfit(f"a sweep of {self._sweep_step} slots has no end")
@@ -242,7 +242,7 @@ class Loader:
             obj.programs[name].set_autoload(True)
         buckets = self._buckets(max_sessions)
         config = {**config, "bucket_mask": buckets - 1}
-        self._configure(obj, config)
+        obj.set_rodata(config_offset(self.btf), config_bytes(self.btf, config))
         self._size_maps(obj, config, buckets)
 
     def sweep(
@@ -256,9 +256,10 @@ class Loader:
             last_time: leave none open; they are counted as in flight.
             ending: no further echo is to be followed.
         """
-        program, context = obj.programs[_SWEEP], self._sweep_context
+        program = obj.programs[_SWEEP]
+        values = {"oldest_ns": oldest_ns, "last_time": last_time, "ending": ending}
         return sum(
-            program.run(context.pack(oldest_ns, first, last_time, ending))
+            program.run(self._sweep.pack({**values, "first": first}))
             for first in range(0, obj.maps["sessions"].max_entries, self._sweep_step)
         )
 
@@ -310,18 +311,13 @@ class Loader:
         arrivals = self.btf.struct("cpu_state").fields["arrival"].elements
         obj.maps["arrival_stacks"].set_max_entries(cpus * arrivals if stacks else 1)
 
-    def _configure(self, obj: Object, config: Mapping[str, Setting]) -> None:
-        try:
-            obj.set_rodata(config_offset(self.btf), config_bytes(self.btf, config))
-        except ObjectError as error:
-            raise ObjectError(f"{self._path}: {error}; reinstall icmp-rtt") from error
-
     def _number_cpus(self, cpus: Map) -> None:
         """Tell each CPU's state its number, which costs a program more to find out."""
         number = self.btf.struct("cpu_state").fields["number"]
+        place = slice(number.offset, number.offset + number.size)
         value = bytearray(cpus.value_size)
         for cpu in range(cpus.max_entries):
-            struct.pack_into("=Q", value, number.offset, cpu)
+            value[place] = cpu.to_bytes(number.size, "little")
             cpus.update(struct.pack("=I", cpu), bytes(value))
 
 

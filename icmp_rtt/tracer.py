@@ -285,19 +285,24 @@ class Tracer:
     # --------------------------------------------------------- sessions
 
     def _layout(self, loader: Loader) -> None:
-        stamps = loader.btf.struct("icmp_rtt_event").fields["ts_ns"]
-        self._stamps = struct.Struct(f"={stamps.elements}Q")
-        self._stamps_at = stamps.offset
-        self._outcome_at = loader.btf.struct("icmp_rtt_event").fields["outcome"].offset
+        event = loader.btf.struct("icmp_rtt_event")
+        self._stamps, self._stamps_at = event.fields["ts_ns"].numbers, event.fields["ts_ns"].offset
+        self._outcome_at = event.fields["outcome"].offset
         outcomes = loader.btf.enum("icmp_rtt_outcome")
         self._open = outcomes["OUTCOME_OPEN"]
         self._complete = (outcomes["OUTCOME_COMPLETE"], outcomes["OUTCOME_AMBIGUOUS"])
-        counters = loader.btf.enum("icmp_rtt_counter")
+        self._layout_of_counters(loader)
+
+    def _layout_of_counters(self, loader: Loader) -> None:
+        counters = loader.btf.struct("cpu_state").fields["counters"]
+        values = counters.layout.fields["value"]
+        self._counters, self._counters_at = values.numbers, counters.offset + values.offset
+        enumerators = loader.btf.enum("icmp_rtt_counter")
         self._counter_names = [
-            name.partition("_")[2].lower() for name in counters if name != "COUNTER_COUNT"
+            name.partition("_")[2].lower() for name in enumerators if name != "COUNTER_COUNT"
         ]
         for name in _RECKONED:
-            counters[f"COUNTER_{name.upper()}"]  # refused now, if it is not there
+            enumerators[f"COUNTER_{name.upper()}"]  # refused now, if it is not there
 
     def _given_up_ns(self, record: bytes) -> int:
         """When a session that was given up began; all others come later, as they were read."""
@@ -332,11 +337,10 @@ class Tracer:
     def _raw_counters(self) -> Counter[str]:
         """Sums over all CPUs: one may take back what another has counted, and be below zero."""
         total: Counter[str] = Counter(dict.fromkeys(self._counter_names, 0))
-        counters = struct.Struct(f"={len(self._counter_names)}Q")  # the first of struct cpu_state
         per_cpu = self._loaded.maps["cpus"]
         for cpu in range(per_cpu.max_entries):
-            value = per_cpu.lookup(struct.pack("=I", cpu)) or bytes(counters.size)
-            counts = counters.unpack_from(value)
+            value = per_cpu.lookup(struct.pack("=I", cpu)) or bytes(per_cpu.value_size)
+            counts = self._counters.unpack_from(value, self._counters_at)
             for name, count in zip(self._counter_names, counts):
                 total[name] = (total[name] + count) % _COUNTER_VALUES
         return total

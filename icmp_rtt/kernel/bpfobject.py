@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from errno import EINVAL
 from typing import NamedTuple
 
-from icmp_rtt.errors import ObjectError
+from icmp_rtt.errors import misfit
 from icmp_rtt.kernel.libbpf import (
     Handle,
     Libbpf,
@@ -108,7 +108,7 @@ class Object(Handle):
         end = offset + len(value)
         if not start or not 0 <= offset <= end <= size.value:
             found = f"{size.value} bytes" if start else "none"
-            raise ObjectError(f"{self.name}: .rodata up to byte {end} expected, {found} found")
+            raise misfit(f".rodata up to byte {end} expected, {found} found")
         ctypes.memmove(start + offset, value, len(value))
 
     def use_maps_of(self, other: Object) -> None:

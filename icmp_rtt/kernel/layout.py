@@ -6,6 +6,9 @@ Knows nothing of where a layout was read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from struct import Struct, pack
+from struct import error as StructError
 from typing import NamedTuple
 
 from icmp_rtt.errors import ObjectError, misfit
@@ -21,15 +24,31 @@ class Format(NamedTuple):
     """What ``struct.Struct`` needs to take a record apart.
 
     Attributes:
+        struct: name of the struct.
         format: little endian, padding spelled out.
         names: one for each value unpacked, in order: ``ts_ns[0]``,
             ``side[1].comm``. An array of ``char`` is one value, of type bytes.
         size: bytes that the format covers.
     """
 
+    struct: str
     format: str
     names: tuple[str, ...]
     size: int
+
+    def pack(self, values: Mapping[str, int]) -> bytes:
+        """The bytes of a struct that has these values, and is zero elsewhere.
+
+        Raises:
+            ObjectError: it has no such value, or no room for it.
+        """
+        unknown = values.keys() - set(self.names)
+        if unknown:
+            raise misfit(f"struct {self.struct} has no {', '.join(sorted(unknown))}")
+        try:
+            return pack(self.format, *(values.get(name, 0) for name in self.names))
+        except StructError as error:
+            raise misfit(f"struct {self.struct} does not fit: {error}") from error
 
 
 class Field(NamedTuple):
@@ -56,6 +75,23 @@ class Field(NamedTuple):
     def elements(self) -> int:
         """Number of elements; 1 for a scalar."""
         return _product(self.dims)
+
+    @property
+    def numbers(self) -> Struct:
+        """What takes its elements out of the bytes of the struct; errors as those of ``code``."""
+        return Struct(f"<{self.code}")
+
+    @property
+    def code(self) -> str:
+        """What stands for its elements in a format.
+
+        Raises:
+            ObjectError: they are no integers.
+        """
+        if self.struct is not None:
+            raise misfit(f"its {self.name} is a struct")
+        code = CODES[self.size]
+        return f"{self.elements}{code.lower() if self.signed else code}"
 
     @property
     def layout(self) -> StructLayout:
@@ -89,7 +125,7 @@ class StructLayout(NamedTuple):
         if position > end:
             raise ObjectError(f"struct {self.name}: {stop} overlaps the field before it")
         codes.append(_padding(end - position))
-        return Format("".join(codes), tuple(names), end)
+        return Format(self.name, "".join(codes), tuple(names), end)
 
 
 def _flatten(
@@ -115,13 +151,13 @@ def _flatten(
                 codes.append(_padding(at + field.size - position))
                 position = at + field.size
             continue
-        dims, code = field.dims, CODES[field.size]
+        dims = field.dims
         codes.append(_padding(start - position))
         if field.char:
             length, dims = (dims[-1], dims[:-1]) if dims else (1, dims)
             codes.append(f"{length}s" * _product(dims))
         else:
-            codes.append(f"{field.elements}{code.lower() if field.signed else code}")
+            codes.append(field.code)
         names.extend(_indexed(prefix + field.name, dims))
         position = start + field.size * field.elements
     return position

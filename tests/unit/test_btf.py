@@ -106,6 +106,28 @@ def test_enumerators_are_told_with_their_values():
     assert btf.enum("wide_signed") == {"LOW": -(1 << 40), "ONE": 1}
 
 
+def test_values_go_where_their_names_are():
+    """Whatever the order; one that has no place, or too small a one, is refused."""
+    w = Writer()
+    w.struct("pair", 8, ("a", w.integer("u16", 2), 0), ("b", w.integer("u32", 4), 32))
+    form = Btf(w.bytes()).struct("pair").format()
+    assert form.pack({"b": 7}) == b"\0\0\0\0\7\0\0\0"
+    assert form.pack({"b": 7, "a": True}) == b"\1\0\0\0\7\0\0\0"
+    with pytest.raises(ObjectError, match="struct pair has no c, d; reinstall"):
+        form.pack({"d": 1, "a": 7, "c": 1})
+    with pytest.raises(ObjectError, match="struct pair does not fit: "):
+        form.pack({"a": 1 << 16})
+
+
+def test_numbers_are_taken_out_by_their_member():
+    """With its size, sign and dimensions."""
+    fields = Btf(event().bytes()).struct("event").fields
+    formats = [fields[name].numbers.format for name in ("ts_ns", "family", "error", "stack")]
+    assert formats == ["<6Q", "<1B", "<1i", "<6Q"]
+    with pytest.raises(ObjectError, match="its side is a struct"):
+        fields["side"].numbers
+
+
 def test_a_part_that_is_not_there_is_named():
     """An enumerator, or a member: an object of another version is refused with what it lacks."""
     btf = Btf(event().bytes())

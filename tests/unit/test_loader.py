@@ -2,6 +2,7 @@
 """The object is opened by libbpf, and looked through by pyelftools where it need not be sound."""
 
 import contextlib
+import struct
 from errno import EACCES, EMFILE, ENOMEM
 from pathlib import Path
 from types import SimpleNamespace
@@ -148,6 +149,33 @@ def test_the_remedy_for_a_given_object_is_another(lib, tmp_path):
         f"{path}: the BPF object does not fit this program: enum sweep_step has no SWEEP_SLOTS;"
         " give --object another file, or leave it out"
     )
+
+
+def test_a_sweep_is_told_what_it_is_to_do_by_name(lib):
+    """In whatever order the object has its members; each of its runs begins where it is to."""
+    told = []
+    sweep = SimpleNamespace(run=lambda context: told.append(struct.unpack("<4Q", context)) or 3)
+    sessions = SimpleNamespace(max_entries=512)
+    obj = SimpleNamespace(programs={"sweep": sweep}, maps={"sessions": sessions})
+    with contextlib.closing(Loader(lib, CARRIED[0], None)) as found:
+        assert found.sweep(obj, 77, last_time=True) == 6
+        assert told == [(77, 0, 1, 0), (77, 256, 1, 0)]
+        names = ("ending", "first", "last_time", "oldest_ns")
+        found._sweep = found._sweep._replace(names=names)
+        found.sweep(obj, 77, ending=True)
+    assert told[2:] == [(1, 0, 0, 77), (1, 256, 0, 77)]
+
+
+def test_each_cpu_has_its_number(lib):
+    """Where the object has it, and nothing else is set."""
+    values = {}
+    cpus = SimpleNamespace(value_size=7552, max_entries=300, update=values.__setitem__)
+    with contextlib.closing(Loader(lib, CARRIED[0], None)) as found:
+        number = found.btf.struct("cpu_state").fields["number"]
+        found._number_cpus(cpus)
+    value = values[struct.pack("=I", 299)]
+    assert number.numbers.unpack_from(value, number.offset) == (299,)
+    assert value.strip(b"\0") == struct.pack("<H", 299)
 
 
 def test_a_sweep_without_end_is_refused():

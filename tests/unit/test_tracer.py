@@ -183,11 +183,14 @@ def test_no_thread_to_import_with(monkeypatch):
 def test_counted_on_one_cpu_and_taken_back_on_another():
     """A request that turns out to be another host's may be freed by any CPU."""
     counts = ([5, 2], [2**64 - 1, 0])
-    cpus = [struct.pack("=2Q", *count) + bytes(64) for count in counts]
+    cpus = [struct.pack("=4xQ2Q", 9, *count) + bytes(64) for count in counts]
     per_cpu = SimpleNamespace(
-        max_entries=3, lookup=lambda key: dict(enumerate(cpus)).get(struct.unpack("=I", key)[0])
+        max_entries=3,
+        value_size=len(cpus[0]),
+        lookup=lambda key: dict(enumerate(cpus)).get(struct.unpack("=I", key)[0]),
     )
     made = tracer.Tracer(SimpleNamespace(symbols=None), Options(), print, lambda: None)
     made._counter_names = ["requests", "other_address"]
+    made._counters, made._counters_at = struct.Struct("<2Q"), 12
     made._object = SimpleNamespace(maps={"cpus": per_cpu})
     assert made._raw_counters() == {"requests": 4, "other_address": 2}
