@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, NamedTuple
 
 from icmp_rtt import model
-from icmp_rtt.errors import DecodeError, TornRecordError, misfit
+from icmp_rtt.errors import DecodeError, misfit
 from icmp_rtt.model import Drop, Echo, IcmpErrorSeen, Side, Stack, Stamp
 from icmp_rtt.order import Order
 from icmp_rtt.record import RecordLayout
@@ -108,8 +108,7 @@ class Decoder:
         """The echo that a record holds.
 
         Raises:
-            DecodeError: no object of this layout makes a record of this size.
-            TornRecordError: what is in it does not belong together.
+            DecodeError: it is of another size, or what is in it does not belong together.
         """
         layout = self._layout
         if len(record) != layout.size:
@@ -120,9 +119,9 @@ class Decoder:
             kind = self._kinds[family, direction]
             stamps = self._stamps(kind, values)
         except KeyError as error:
-            raise TornRecordError(f"a record holds an unknown number: {error.args[0]}") from error
+            raise DecodeError(f"a record holds an unknown number: {error.args[0]}") from error
         if not stamps:
-            raise TornRecordError("a record holds no stamp")
+            raise DecodeError("a record holds no stamp")
         drop = self._drop(kind, values, drop_side) if drop_side else None
         icmp_error = self._icmp_error(kind, values, record) if error_ts_ns else None
         local, remote = record[layout.local], record[layout.remote]
@@ -177,7 +176,7 @@ class Decoder:
         addresses = values[layout.stacks[hook]]
         count, rest = divmod(length, layout.address_size)
         if rest or count > len(addresses):
-            raise TornRecordError(f"a record holds a stack of {length} bytes")
+            raise DecodeError(f"a record holds a stack of {length} bytes")
         return Stack(addresses[:count], None)
 
     def _reason(
@@ -190,7 +189,7 @@ class Decoder:
         if outcome in self._outcomes:
             return None
         if outcome not in (self._open, self._restarted):
-            raise TornRecordError(f"a record holds an unknown number: outcome {outcome}")
+            raise DecodeError(f"a record holds an unknown number: outcome {outcome}")
         if icmp_error is not None:
             return model.ICMP_ERROR
         if drop is not None:
@@ -201,7 +200,7 @@ class Decoder:
         reason, ip, ts_ns, hook = self._layout.drop(values)
         transmit = drop_side - 1 == self._transmit
         if not transmit and drop_side - 1 != self._receive:
-            raise TornRecordError(f"a record holds an unknown number: drop_side {drop_side}")
+            raise DecodeError(f"a record holds an unknown number: drop_side {drop_side}")
         path = kind.transmit_path if transmit else 3 - kind.transmit_path
         seen = hook < self._layout.hooks and values[self._layout.ts_ns][hook]
         last_stage = model.stage_of_hook(hook, kind.direction) if seen else None

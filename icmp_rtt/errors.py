@@ -6,8 +6,7 @@
         RequirementError      this host lacks something
         ObjectError           the BPF object or BTF file does not fit
         LibbpfError           a call into libbpf failed
-        DecodeError           bytes do not fit their layout
-            TornRecordError   of two echoes at once
+        DecodeError           a record does not fit its layout, or is of two echoes
         CommandError          COMMAND cannot be told to end (command.py)
             NotStartedError   nor started: exit status 126 or 127, as a shell's
         StdoutError           reports cannot be written any more (stdout.py)
@@ -30,7 +29,6 @@ __all__ = (
     "ObjectError",
     "OptionError",
     "RequirementError",
-    "TornRecordError",
     "misfit",
     "shortage",
 )
@@ -88,13 +86,10 @@ class LibbpfError(IcmpRttError):
 
 
 class DecodeError(IcmpRttError):
-    """Bytes from the kernel do not fit the layout that the object promised."""
+    """A record is of another size than the object promised, or torn: it is counted as lost.
 
-
-class TornRecordError(DecodeError):
-    """A record of a session that was used anew while it was still being written.
-
-    Two CPUs that send one id and sequence at the same moment bring that about.
+    Torn is one of a session that was used anew while it was still being written. Two CPUs
+    that send one id and sequence at the same moment bring that about.
     """
 
 

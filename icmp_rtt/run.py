@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from icmp_rtt.clock import kernel_ns
-from icmp_rtt.errors import RequirementError, TornRecordError
+from icmp_rtt.errors import DecodeError, RequirementError
 from icmp_rtt.model import COMPLETE, DUPLICATE, LATE
 from icmp_rtt.netns import inode_of
 from icmp_rtt.report.summary import loss_warnings
@@ -148,7 +148,7 @@ class _Reports:
             for record in records[begin : begin + _BATCH]:
                 try:
                     echo = decode(record)
-                except TornRecordError:
+                except DecodeError:
                     self._torn[self._completed(record)] += 1
                     continue
                 if self.full:

@@ -143,8 +143,8 @@ class Tracer:
         return self._checked(records)
 
     def completed(self, record: bytes) -> bool:
-        """Whether it is of an echo that a reply has ended."""
-        return record[self._outcome_at] in self._complete
+        """Whether it is of an echo that a reply has ended; not if it is too short to tell."""
+        return self._outcome(record) in self._complete
 
     def in_flight(self) -> int:
         """How many sessions are under way."""
@@ -288,6 +288,7 @@ class Tracer:
         event = loader.btf.struct("icmp_rtt_event")
         self._stamps, self._stamps_at = event.fields["ts_ns"].numbers, event.fields["ts_ns"].offset
         self._outcome_at = event.fields["outcome"].offset
+        self._least = event.fields["stack_bytes"].offset  # of a record without stacks
         outcomes = loader.btf.enum("icmp_rtt_outcome")
         self._open = outcomes["OUTCOME_OPEN"]
         self._complete = (outcomes["OUTCOME_COMPLETE"], outcomes["OUTCOME_AMBIGUOUS"])
@@ -306,9 +307,13 @@ class Tracer:
 
     def _given_up_ns(self, record: bytes) -> int:
         """When a session that was given up began; all others come later, as they were read."""
-        if record[self._outcome_at] != self._open:
+        if self._outcome(record) != self._open:
             return _LATER_NS
         return min(filter(None, self._stamps.unpack_from(record, self._stamps_at)), default=0)
+
+    def _outcome(self, record: bytes) -> int | None:
+        """None if it is too short for a record: whoever decodes it will say so."""
+        return record[self._outcome_at] if len(record) >= self._least else None
 
     def _checked(self, records: list[bytes]) -> list[bytes]:
         now_ns = kernel_ns()

@@ -41,6 +41,7 @@ class Unanswered:
     def __init__(self, btf: Btf) -> None:
         event = btf.struct("icmp_rtt_event")
         outcomes = btf.enum("icmp_rtt_outcome")
+        self._least = event.fields["stack_bytes"].offset  # of a record without stacks
         self._outcome_at = event.fields["outcome"].offset
         self._direction_at = event.fields["direction"].offset
         self._complete = outcomes["OUTCOME_COMPLETE"]
@@ -61,7 +62,12 @@ class Unanswered:
         self._expected: dict[tuple[bytes, ...], tuple[int, int]] = {}
 
     def checked(self, record: bytes, now_ns: int) -> bytes:
-        """The record, of outcome OUTCOME_AMBIGUOUS if its reply may be another request's."""
+        """The record, of outcome OUTCOME_AMBIGUOUS if its reply may be another request's.
+
+        What is too short for one is left to whoever decodes it.
+        """
+        if len(record) < self._least:
+            return record
         outcome = record[self._outcome_at]
         if record[self._direction_at] != self._tx:
             return record

@@ -276,14 +276,39 @@ def record(data: bytes, stacks: bool = True) -> bool:
 
 def record_edited(script: bytes) -> bool:
     """A sound record, edited in front of its stacks."""
+    return record(_edited_record(script))
+
+
+def record_without_stacks(script: bytes) -> bool:
+    """The same of a run without stacks."""
+    end = Btf(real_object().btf).struct("icmp_rtt_event").fields["stack_bytes"].offset
+    return record(_edited_record(script)[:end], stacks=False)
+
+
+def record_cut(script: bytes) -> bool:
+    """The same cut short, if it is longer than the first two bytes of ``script`` say."""
+    return record(_edited_record(script[2:])[: int.from_bytes(script[:2], "little")])
+
+
+def _edited_record(script: bytes) -> bytes:
     end = Btf(real_object().btf).struct("icmp_rtt_event").fields["stack"].offset
-    return record(edited(sound_record(), script, range(end)))
+    return edited(sound_record(), script, range(end))
 
 
 @cache
 def decoder(stacks: bool) -> Decoder:
     """A decoder of the real object's records."""
     return Decoder(Btf(real_object().btf), NAMES, LABELS, stacks)
+
+
+@cache
+def _tracer() -> Tracer:
+    """As much of one as looks at records before the decoder does."""
+    types = Btf(real_object().btf)
+    tracer = Tracer(SimpleNamespace(symbols=None), Options(), print, lambda: None)
+    tracer._layout(SimpleNamespace(btf=types))
+    tracer._unanswered = Unanswered(types)
+    return tracer
 
 
 @cache
@@ -309,6 +334,10 @@ def sound_record() -> bytes:
 
 
 def _show(data: bytes, stacks: bool) -> None:
+    tracer = _tracer()
+    assert tracer._given_up_ns(data) >= 0
+    assert tracer.completed(data) >= tracer._completed_after(0, data)
+    (data,) = tracer._checked([data])
     echo = decoder(stacks).echo(data)
     names = _sound_symbols()
     text = TextReport(names, {}.get, WALL_NS, 10**9, guide_start(), NETNS).echo(echo)
@@ -381,6 +410,8 @@ TARGETS = {
         object_begun,
         record,
         record_edited,
+        record_without_stacks,
+        record_cut,
         kallsyms,
         kallsyms_edited,
         kernel_btf,

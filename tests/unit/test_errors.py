@@ -14,7 +14,6 @@ from icmp_rtt import errors
         (errors.RequirementError, 1),
         (errors.ObjectError, 1),
         (errors.DecodeError, 1),
-        (errors.TornRecordError, 1),
     ],
 )
 def test_status(kind, status):

@@ -142,9 +142,12 @@ def test_losses_and_warnings(run):
     assert "warning" not in out
 
 
-def test_a_torn_record_is_counted_and_the_run_goes_on(run):
-    """Two CPUs that send the same request at once may leave one without stamps."""
-    torn = record(hooks=())
+@pytest.mark.parametrize("torn", [record(hooks=()), record()[:-1], b""])
+def test_a_torn_record_is_counted_and_the_run_goes_on(run, torn):
+    """Two CPUs that send the same request at once may leave one without stamps.
+
+    Nor does it end with one that is no record at all.
+    """
     counters = {"complete": 2, "reported": 2, "events_lost": 0, "incomplete_lost": 0}
     tracer = FakeTracer([[torn, record()], kill()], counters=counters)
     status, out, err = run(tracer, "--format", "json")

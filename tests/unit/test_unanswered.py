@@ -97,6 +97,14 @@ def test_forgotten_in_time():
     assert is_ambiguous(unanswered, ANSWERED, 121 * SECOND_NS)
 
 
+@pytest.mark.parametrize("length", [0, 1, len(LOST) - 1])
+def test_what_is_no_record(length):
+    """It is the decoder's to refuse."""
+    unanswered = Unanswered(ABI)
+    assert unanswered.checked(LOST[:length], 0) == LOST[:length]
+    assert not is_ambiguous(unanswered, ANSWERED)
+
+
 def test_memory_is_bounded():
     """Of very many the oldest go."""
     unanswered = Unanswered(ABI)
