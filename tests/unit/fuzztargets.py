@@ -38,7 +38,7 @@ from icmp_rtt.check import _tx
 from icmp_rtt.config import config_of
 from icmp_rtt.decode import Decoder
 from icmp_rtt.errors import DecodeError, IcmpRttError
-from icmp_rtt.kernel.btf import Btf
+from icmp_rtt.kernel.btf import _REFERRING, Btf
 from icmp_rtt.kernel.kernelbtf import KernelBtf
 from icmp_rtt.kernel.libbpf import Libbpf
 from icmp_rtt.kernel.objfile import ObjectFile
@@ -141,25 +141,36 @@ def _layout(types: Btf, name: str) -> None:
 
 
 def btf_types(data: bytes) -> bool:
-    """BTF whose types refer to each other at random, with members packed or one on the other."""
+    """BTF whose types refer to each other at random, with members packed or one on the other.
+
+    None refers to one that is not there: all that would come of it is always the same.
+    """
     writer = Writer()
-    names = [0, *map(writer.string, ("char", *STRUCTS, *ENUMS, "a", "b", "c"))]
+    types = len(data) // 8 + 1
+    structs, enums = ([*map(writer.string, names)] for names in (STRUCTS, ENUMS))
+    names = [0, *map(writer.string, ("char", "a", "b", "c")), *structs, *enums]
+    own = {STRUCT: structs, UNION: structs, ENUM: enums, ENUM64: enums}
     for kind, name, shape, vlen, size, first in _TYPE.iter_unpack(data[: len(data) // 8 * 8]):
-        kind %= 20
+        kind = kind % 19 + 1
         vlen *= shape % 8 or 1
+        if kind in _REFERRING:
+            size %= types
         if kind == ARRAY:
-            members = struct.pack("<III", first % 64, 0, size)
+            members = struct.pack("<III", first % types, 0, size)
         else:
             step = 8 * (shape % 16)
             words = [
-                (names[(name + i) % len(names)], (first + i * (shape & 1)) % 64, i * step)
+                (names[(name + i) % len(names)], (first + i * (shape & 1)) % types, i * step)
                 for i in range(vlen)
             ]
+            if kind == DATASEC:
+                words = [(type_id, at, size) for _, type_id, at in words]
             each = _WORDS_EACH.get(kind, 0)
             members = bytes(4 * _WORDS_FIXED.get(kind, 0))
             members += b"".join(struct.pack("<3I", *word)[: 4 * each] for word in words)
         info = shape >> 7 << 31 | kind << 24 | vlen
-        writer.types += struct.pack("<III", names[name % len(names)], info, size) + members
+        called = own.get(kind, names)
+        writer.types += struct.pack("<III", called[name % len(called)], info, size) + members
     return btf(writer.bytes())
 
 
