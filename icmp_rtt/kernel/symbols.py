@@ -78,10 +78,6 @@ class Symbols:
         """
         return self._describe(address, address - 1)
 
-    def has_exact(self, names: Collection[str]) -> set[str]:
-        """Those of ``names`` that are functions of this kernel, letter for letter; see ``find``."""
-        return self.find(names, ())[0]
-
     def find(
         self, functions: Collection[str], variables: Collection[str]
     ) -> tuple[set[str], dict[str, int]]:
@@ -108,7 +104,7 @@ class Symbols:
                         if kind in b"tTwW" and name in functions:
                             found.add(name)
                         elif kind in b"aAbBdDrR" and name in variables:
-                            addresses[name] = int(address, 16)
+                            addresses[name] = _number(address)
                 if len(found) + len(addresses) >= len(wanted):
                     break
         except (OSError, ValueError) as error:
@@ -206,6 +202,11 @@ def _entries(lines: bytes, name: bytes) -> Iterator[tuple[bytes, bytes]]:
         if lines[end : end + 1] in (b"\n", b"\t"):
             yield lines[at - 1 : at], lines[at - 18 : at - 2]
         at = lines.find(wanted, end)
+
+
+def _number(digits: bytes) -> int:
+    """Of hexadecimal digits alone: int() would take a sign, and underscores."""
+    return int.from_bytes(bytes.fromhex(digits.decode()), "big")
 
 
 def _block(lines: bytes) -> _Block:

@@ -375,8 +375,15 @@ def kallsyms(data: bytes) -> bool:
     assert all(name.isprintable() for name in names), names
     if symbols.problem is not None:
         assert all(name.startswith("0x") for name in names)
-    exact = _answered(Symbols(path).has_exact, ["ip_rcv", "icmp_rcv"])
-    return exact and symbols.problem is None
+    return _answered(_find, Symbols(path)) and symbols.problem is None
+
+
+def _find(symbols: Symbols) -> None:
+    functions, variables = ("ip_rcv", "icmp_rcv"), ("icmp_data", "fixed_percpu_data", "ip_rcv")
+    found, addresses = symbols.find(functions, variables)
+    assert found <= {*functions}
+    assert addresses.keys() <= {*variables}
+    assert all(0 < address < 1 << 64 for address in addresses.values()), addresses
 
 
 def kallsyms_edited(script: bytes) -> bool:

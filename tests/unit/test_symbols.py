@@ -107,7 +107,7 @@ def test_an_empty_file_is_told_for_what_it_is(table):
     symbols = table("")
     assert "kallsyms is empty: it takes a kernel with CONFIG_KALLSYMS" in symbols.problem
     assert symbols.is_empty()
-    assert symbols.has_exact(["ip_rcv"]) == set()
+    assert symbols.find(["ip_rcv"], ()) == (set(), {})
     assert not table(KALLSYMS).is_empty()
 
 
@@ -118,17 +118,17 @@ def test_hidden_addresses_are_told_with_the_remedy(table):
     assert "kptr_restrict" in symbols.problem
     assert "CAP_SYSLOG" in symbols.problem
     assert symbols.name(0xFFFFFFFF81001200) == "0xffffffff81001200"
-    assert symbols.has_exact(["ip_rcv"]) == {"ip_rcv"}
+    assert symbols.find(["ip_rcv"], ()) == ({"ip_rcv"}, {})
 
 
 def test_exact_names_are_found_letter_for_letter(table):
     """Neither part of a name, nor data, nor a name with a suffix will do."""
     symbols = table(KALLSYMS + ODD)
     asked = ["ip_rcv", "ip_list_rcv", "v_mid", "rcv", "ip_rcv_cor", "jiffies", "core", "core.", "p"]
-    assert symbols.has_exact(asked) == {"ip_rcv", "ip_list_rcv", "v_mid"}
-    assert symbols.has_exact(["core.constprop.0"]) == {"core.constprop.0"}
-    assert symbols.has_exact(["core.constprop.1"]) == set()
-    assert symbols.has_exact([]) == set()
+    assert symbols.find(asked, ()) == ({"ip_rcv", "ip_list_rcv", "v_mid"}, {})
+    assert symbols.find(["core.constprop.0"], ()) == ({"core.constprop.0"}, {})
+    assert symbols.find(["core.constprop.1"], ()) == (set(), {})
+    assert symbols.find([], ()) == (set(), {})
 
 
 def test_variables_are_found_with_their_address(table):
@@ -152,9 +152,9 @@ def test_the_search_for_names_ends_with_the_last_one(table, monkeypatch):
             yield block
 
     monkeypatch.setattr(Symbols, "_read", counted)
-    assert symbols.has_exact(["icmp_rcv", "panic"]) == {"icmp_rcv", "panic"}
+    assert symbols.find(["icmp_rcv", "panic"], ()) == ({"icmp_rcv", "panic"}, {})
     assert len(read) == 1
-    assert symbols.has_exact(["nosuch"]) == set()
+    assert symbols.find(["nosuch"], ()) == (set(), {})
     assert sum(read[1:]) == len(KALLSYMS) * 201
 
 
@@ -164,7 +164,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path):
     assert "nosuch: No such file or directory" in symbols.problem
     assert symbols.name(0x1234) == "0x0000000000001234"
     with pytest.raises(RequirementError, match="No such file or directory"):
-        symbols.has_exact(["ip_rcv"])
+        symbols.find(["ip_rcv"], ())
 
 
 @pytest.mark.parametrize("text", ["", "what is this\n", "\n\n", "12\n", "x\t[y]\n"])
@@ -221,4 +221,11 @@ def test_another_file_has_no_names(table):
     """What is no list of symbols is not one without the function."""
     for text in ("\x00\x01 T icmp_rcv\n", "ffffffff810003b40 T icmp_rcv\n"):
         with pytest.raises(RequirementError, match="not in the format"):
-            table(text).has_exact(["icmp_rcv"])
+            table(text).find(["icmp_rcv"], ())
+
+
+@pytest.mark.parametrize("address", ["-fffffff81400000", "+fffffff81400000", "ffff_ffff8140000"])
+def test_an_address_that_is_no_number(table, address):
+    """A sign does not make one."""
+    with pytest.raises(RequirementError, match="not in the format"):
+        table(KALLSYMS.replace("ffffffff81400000", address)).find((), ["jiffies"])
