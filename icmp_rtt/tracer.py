@@ -336,7 +336,7 @@ class Tracer:
             missed = link.missed()
             if missed is None and name.startswith(("kprobe__", "kretprobe__")):
                 return None
-            total += (missed or 0) + (self._loaded.programs[name].info().recursion_misses or 0)
+            total += (missed or 0) + (self._loaded.programs[name].recursion_misses() or 0)
         return total
 
     def _raw_counters(self) -> Counter[str]:

@@ -11,7 +11,6 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from errno import EINVAL
-from typing import NamedTuple
 
 from icmp_rtt.errors import misfit
 from icmp_rtt.kernel.libbpf import (
@@ -25,27 +24,11 @@ from icmp_rtt.kernel.libbpf import (
 from icmp_rtt.kernel.maps import Map
 from icmp_rtt.kernel.named import Named
 
-__all__ = ("Link", "Object", "Program", "ProgramInfo")
+__all__ = ("Link", "Object", "Program")
 
 _INFO_SIZE = 512  # bytes; struct bpf_prog_info has 232, struct bpf_link_info 64
 _LINK_PERF_EVENT = 7  # BPF_LINK_TYPE_PERF_EVENT
 _PERF_KPROBES = (3, 4)  # BPF_PERF_EVENT_KPROBE, BPF_PERF_EVENT_KRETPROBE
-
-
-class ProgramInfo(NamedTuple):
-    """What the kernel tells of a loaded program.
-
-    Attributes:
-        run_count: runs, counted only while kernel.bpf_stats_enabled is set.
-        recursion_misses: runs left out because the program was running on that
-            CPU already; None where the kernel does not tell: 9ed9e9ba2337
-            ("bpf: Count the number of times recursion was prevented"), v5.12.
-    """
-
-    id: int
-    name: str
-    run_count: int
-    recursion_misses: int | None
 
 
 class Object(Handle):
@@ -204,17 +187,17 @@ class Program(Handle):
     def _fd(self) -> int:
         return self.lib.call("bpf_program__fd", self.address, about=self.name)
 
-    def info(self) -> ProgramInfo:
-        """What the kernel tells of the loaded program.
+    def recursion_misses(self) -> int | None:
+        """Runs of the loaded program left out because it was running on that CPU already.
+
+        None where the kernel does not tell: 9ed9e9ba2337 ("bpf: Count the number of times
+        recursion was prevented"), v5.12.
 
         Raises:
             LibbpfError: it is not loaded.
         """
         data = _info(self.lib, self._fd, self.name)
-        run_count, misses = struct.unpack_from("<QQ", data.ljust(_INFO_SIZE, b"\0"), 200)
-        (program_id,) = struct.unpack_from("<I", data, 4)
-        name = decoded_name(data[64:80].partition(b"\0")[0])
-        return ProgramInfo(program_id, name, run_count, misses if len(data) >= 216 else None)
+        return int.from_bytes(data[208:216], "little") if len(data) >= 216 else None
 
 
 class Link(Handle):
