@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
-from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,7 @@ from icmp_rtt import netns, stages
 from icmp_rtt.background import Background
 from icmp_rtt.clock import kernel_ns
 from icmp_rtt.config import config_of
+from icmp_rtt.counters import Counters
 from icmp_rtt.errors import LibbpfError
 from icmp_rtt.privileges import give_up_privileges
 from icmp_rtt.refusal import refused_everything
@@ -41,23 +40,6 @@ __all__ = ("Tracer",)
 # times in that time if it is shorter than that.
 _SWEEP_NS = 100_000_000
 _LATER_NS = 1 << 64
-_COUNTER_VALUES = 1 << 64  # it begins again at zero
-# Counters that are not told as they are.
-_RECKONED = (
-    "requests",
-    "complete",
-    "expired",
-    "in_flight",
-    "restarted",
-    "restarted_lost",
-    "refused",
-    "reported",
-    "below_threshold",
-    "unasked",
-    "events_lost",
-    "other_interface",
-    "skipped",
-)
 # Counted where ICMP is handed a reply, if that is where echoes end.
 _OTHER_REPLIES = ("duplicate_replies", "late_replies", "unmatched_replies")
 
@@ -171,7 +153,7 @@ class Tracer:
 
         None: the kernel does not tell, or no probe sees it.
         """
-        raw = self._raw_counters()
+        raw = self._counters.sums(self._loaded.maps["cpus"])
         elsewhere = raw.pop("other_interface")
         restarted = raw.pop("restarted")
         skipped = raw.pop("skipped")
@@ -292,18 +274,7 @@ class Tracer:
         outcomes = loader.btf.enum("icmp_rtt_outcome")
         self._open = outcomes["OUTCOME_OPEN"]
         self._complete = (outcomes["OUTCOME_COMPLETE"], outcomes["OUTCOME_AMBIGUOUS"])
-        self._layout_of_counters(loader)
-
-    def _layout_of_counters(self, loader: Loader) -> None:
-        counters = loader.btf.struct("cpu_state").fields["counters"]
-        values = counters.layout.fields["value"]
-        self._counters, self._counters_at = values.numbers, counters.offset + values.offset
-        enumerators = loader.btf.enum("icmp_rtt_counter")
-        self._counter_names = [
-            name.partition("_")[2].lower() for name in enumerators if name != "COUNTER_COUNT"
-        ]
-        for name in _RECKONED:
-            enumerators[f"COUNTER_{name.upper()}"]  # refused now, if it is not there
+        self._counters = Counters(loader.btf)
 
     def _given_up_ns(self, record: bytes) -> int:
         """When a session that was given up began; all others come later, as they were read."""
@@ -337,17 +308,6 @@ class Tracer:
             if missed is None and name.startswith(("kprobe__", "kretprobe__")):
                 return None
             total += (missed or 0) + (self._loaded.programs[name].recursion_misses() or 0)
-        return total
-
-    def _raw_counters(self) -> Counter[str]:
-        """Sums over all CPUs: one may take back what another has counted, and be below zero."""
-        total: Counter[str] = Counter(dict.fromkeys(self._counter_names, 0))
-        per_cpu = self._loaded.maps["cpus"]
-        for cpu in range(per_cpu.max_entries):
-            value = per_cpu.lookup(struct.pack("=I", cpu)) or bytes(per_cpu.value_size)
-            counts = self._counters.unpack_from(value, self._counters_at)
-            for name, count in zip(self._counter_names, counts):
-                total[name] = (total[name] + count) % _COUNTER_VALUES
         return total
 
     @property

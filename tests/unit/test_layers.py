@@ -33,6 +33,7 @@ RANKS = {
     "order": 3,
     "decode": 4,
     "config": 3,
+    "counters": 3,
     "loader": 4,
     "about": 5,
     "refusal": 4,

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """When a tracer gives sessions up, and what is imported meanwhile: without a kernel."""
 
-import struct
 import threading
 from types import SimpleNamespace
 
@@ -63,9 +62,10 @@ def tracing(monkeypatch):
     """A tracer whose kernel has counted RAW, and tells of no misses itself."""
     kernel = SimpleNamespace(tells_kprobes=True)
     monkeypatch.setattr(tracer.Tracer, "_kernel", kernel)
-    monkeypatch.setattr(tracer.Tracer, "_raw_counters", lambda self: dict(RAW))
     made = tracer.Tracer(SimpleNamespace(symbols=None), Options(), print, lambda: None)
     made._misses = None
+    made._object = SimpleNamespace(maps={"cpus": None})
+    made._counters = SimpleNamespace(sums=lambda cpus: dict(RAW))
     made._survey = SimpleNamespace(plan=WHOLE, drops_unseen=None)
     return made
 
@@ -178,19 +178,3 @@ def test_no_thread_to_import_with(monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     start(monkeypatch, lambda: threads.append(threading.current_thread()), lambda: None)
     assert threads == [threading.main_thread()]
-
-
-def test_counted_on_one_cpu_and_taken_back_on_another():
-    """A request that turns out to be another host's may be freed by any CPU."""
-    counts = ([5, 2], [2**64 - 1, 0])
-    cpus = [struct.pack("=4xQ2Q", 9, *count) + bytes(64) for count in counts]
-    per_cpu = SimpleNamespace(
-        max_entries=3,
-        value_size=len(cpus[0]),
-        lookup=lambda key: dict(enumerate(cpus)).get(struct.unpack("=I", key)[0]),
-    )
-    made = tracer.Tracer(SimpleNamespace(symbols=None), Options(), print, lambda: None)
-    made._counter_names = ["requests", "other_address"]
-    made._counters, made._counters_at = struct.Struct("<2Q"), 12
-    made._object = SimpleNamespace(maps={"cpus": per_cpu})
-    assert made._raw_counters() == {"requests": 4, "other_address": 2}
