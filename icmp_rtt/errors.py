@@ -95,7 +95,8 @@ class DecodeError(IcmpRttError):
 
 def misfit(why: str) -> ObjectError:
     """A BPF object, sound in itself, is of another version than this program."""
-    return ObjectError(f"the BPF object does not fit this program: {why}; reinstall icmp-rtt")
+    remedy = "reinstall icmp-rtt, or leave --object out"
+    return ObjectError(f"the BPF object does not fit this program: {why}; {remedy}")
 
 
 def shortage(code: int | None) -> str | None:
