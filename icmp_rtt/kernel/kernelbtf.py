@@ -24,6 +24,7 @@ _STRUCT, _ENUM, _FUNC = 4, 6, 12  # BTF kinds
 _MAX_BTF = 1 << 28  # bytes; a kernel's with all its modules' is below
 _MAX_FILE = 1 << 32  # bytes; a vmlinux with all its debug information is below
 _OWN = "/sys/kernel/btf/vmlinux"
+_REGISTERS = 168  # bytes of struct pt_regs on x86-64
 _REMEDY = "--btf takes raw BTF of this kernel, or its vmlinux with BTF in it"
 
 
@@ -43,11 +44,18 @@ def check_file(lib: Libbpf, path: str) -> None:
     """Refuse a file that cannot stand for the kernel's BTF.
 
     Raises:
-        ObjectError: the file is missing, damaged, not BTF, or not a kernel's.
+        ObjectError: the file is missing, damaged, not BTF, or not that of a kernel for x86-64.
     """
     with KernelBtf(lib, path) as given:
-        if not given.has_struct("sk_buff"):
+        if not given.struct_size("sk_buff"):
             raise ObjectError(f"{path}: BTF without struct sk_buff, not a kernel's: {_REMEDY}")
+        # Raw BTF does not name its machine. Minimal BTF has this, too: kprobes read it.
+        registers = given.struct_size("pt_regs")
+        if registers != _REGISTERS:
+            raise ObjectError(
+                f"{path}: BTF of another architecture: struct pt_regs of {registers} bytes,"
+                f" this host's has {_REGISTERS}: {_REMEDY}"
+            )
 
 
 class KernelBtf(Handle):
@@ -71,9 +79,14 @@ class KernelBtf(Handle):
         """Whether there is a function of exactly this name; kallsyms may know better."""
         return self._find(name, _FUNC) > 0
 
-    def has_struct(self, name: str) -> bool:
-        """Whether there is a struct of exactly this name, with its members."""
-        return self._find(name, _STRUCT) > 0
+    def struct_size(self, name: str) -> int:
+        """Bytes of the struct of exactly this name; 0 if there is none."""
+        type_id = self._find(name, _STRUCT)
+        if type_id < 0:
+            return 0
+        at = self.lib.call("btf__type_by_id", self.address, type_id, about=name)
+        (size,) = struct.unpack("=8xI", string_at(at, 12))
+        return int(size)
 
     def enum_names(self, name: str) -> dict[int, str]:
         """Names of the enumerators of ``enum name`` by value; empty if there is no such enum."""

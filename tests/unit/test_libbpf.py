@@ -391,10 +391,28 @@ def test_btf_of_something_else_is_told(real, tmp_path):
     path.write_bytes(kernel_like())
     with pytest.raises(ObjectError, match=rf"other\.btf: .* struct sk_buff, .*: {REMEDY}"):
         check_file(real, str(path))
-    w = Writer()
-    w.struct("sk_buff", 4, ("len", w.integer("unsigned int", 4), 0))
-    path.write_bytes(w.bytes())
+    path.write_bytes(of_a_kernel(registers=168))
     check_file(real, str(path))
+
+
+@pytest.mark.parametrize("registers", [336, 68, 0])
+def test_btf_of_another_architecture_is_told(real, tmp_path, registers):
+    """Raw BTF does not name its machine, but has its registers, or none at all."""
+    path = tmp_path / "arm64.btf"
+    path.write_bytes(of_a_kernel(registers))
+    words = f"struct pt_regs of {registers} bytes, this host's has 168: {REMEDY}"
+    with pytest.raises(ObjectError, match=rf"arm64\.btf: BTF of another architecture: {words}"):
+        check_file(real, str(path))
+
+
+def of_a_kernel(registers):
+    """The least that passes for a kernel's BTF, with so many bytes of registers."""
+    w = Writer()
+    length = w.integer("unsigned int", 4)
+    w.struct("sk_buff", 4, ("len", length, 0))
+    if registers:
+        w.struct("pt_regs", registers, ("first", length, 0))
+    return w.bytes()
 
 
 def test_a_file_takes_no_more_memory_than_it_has_bytes(real, tmp_path):
