@@ -76,10 +76,12 @@ def survey(
         plan = attempt.attach(backend)
         if attempt.object is not None:
             unseen = attempt.drops_unseen
+            notes += (*_between(options, plan), *_unseen(backend, kernel), *_no_drops(unseen))
+            notes += _untried(options, kernel, loopback)
             return Survey(
                 plan,
                 kernel,
-                (*notes, *_between(options, plan), *_unseen(backend, kernel), *_no_drops(unseen)),
+                notes,
                 tuple(passed_over),
                 "".join(attempt.refusals),
                 loopback is not None,
@@ -90,7 +92,7 @@ def survey(
         passed_over.append(": ".join(filter(None, (backend, _why_not(plan), attempt.remedy))))
     causes = ["; ".join(passed_over)]
     if options.btf is not None:
-        causes.append(f"is {options.btf} BTF of this very kernel, {os.uname().release}?")
+        causes.append(_is_it_of_this_kernel(options.btf))
     if lockdown() == "confidentiality":
         causes.append("lockdown is confidentiality, which forbids reading kernel memory")
         causes.append("boot without it")
@@ -299,6 +301,17 @@ def _unseen(backend: str, kernel: KernelFacts) -> tuple[str, ...]:
 
 def _no_drops(why: str | None) -> tuple[str, ...]:
     return () if why is None else (f"drops are not seen: {why}",)
+
+
+def _untried(options: Options, kernel: KernelFacts, loopback: Loopback | None) -> tuple[str, ...]:
+    """By BTF of another kernel probes load and attach, and see nothing, or what is not there."""
+    if options.btf is None or kernel.own_btf or loopback is not None:
+        return ()
+    return (f"{options.btf} was not tried: {_is_it_of_this_kernel('it')}",)
+
+
+def _is_it_of_this_kernel(btf: str) -> str:
+    return f"is {btf} BTF of this very kernel, {os.uname().release}?"
 
 
 def _why_not(plan: Plan) -> str:

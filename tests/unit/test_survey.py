@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the self-test's echoes teach of a plan that was attached."""
 
+import os
 import struct
 
 import pytest
@@ -70,6 +71,19 @@ def test_drops_that_are_not_seen():
     assert f"drops are not seen: {found.drops_unseen}" in found.notes
     kernel = Kernel()
     assert survey(options, kernel, FACTS, {"stacks": 0}, kernel).drops_unseen is None
+
+
+def test_btf_that_no_echo_has_tried():
+    """Of another kernel it may load all the same: the reader is asked, where nothing else tells."""
+    question = f"x.btf was not tried: is it BTF of this very kernel, {os.uname().release}?"
+    options = Options(backend="kprobe", families=(4,), btf="x.btf")
+    for own_btf in (True, False):
+        for loopback in (Kernel(), None):
+            facts = FACTS._replace(own_btf=own_btf)
+            found = survey(options, loopback or Kernel(), facts, {"stacks": 0}, loopback)
+            assert (question in found.notes) == (not own_btf and loopback is None)
+    found = survey(options._replace(btf=None), Kernel(), facts, {"stacks": 0}, None)
+    assert not [note for note in found.notes if "not tried" in note]
 
 
 @pytest.mark.parametrize("late", ["icmp_rcv", "__ip_local_out"])
