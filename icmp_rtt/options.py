@@ -49,7 +49,7 @@ _NOT_IN_IFNAME = frozenset(b"/: \t\n\v\f\r\xa0")  # dev_valid_name(), to which 0
 
 
 class Place(NamedTuple):
-    """Whose echoes: an address or a prefix, and the zone of a link-local address."""
+    """Whose echoes: an address or a prefix, and the zone of an address that is of a link alone."""
 
     network: Network
     zone: str | None
@@ -117,7 +117,7 @@ def validate(options: Options, local: Place | None, remote: Place | None) -> Opt
 
 
 def parse_place(option: str, text: str) -> Place:
-    """An IPv4 or IPv6 address or prefix; a link-local address may have a zone.
+    """An IPv4 or IPv6 address or prefix; an address that is of a link alone may have a zone.
 
     Raises:
         OptionError: it is neither; ``option`` is named in the message.
@@ -131,10 +131,10 @@ def parse_place(option: str, text: str) -> Place:
     except ValueError:
         raise _not_a_place(option, text) from None
     single = network.prefixlen == network.max_prefixlen
-    if percent and not (zone and single and network.is_link_local and network.version == 6):
+    if percent and not (zone and single and _is_of_a_link(network)):
         raise OptionError(
             f"{option}: {text!r} has a zone; only a single link-local IPv6 address takes one,"
-            " as in fe80::1%eth0"
+            " be it a multicast address, as in fe80::1%eth0 or ff02::1%eth0"
         )
     if single and network.network_address.is_unspecified:
         every = "0.0.0.0/0" if network.version == 4 else "::/0"
@@ -245,6 +245,15 @@ def _not_a_place(option: str, text: str) -> OptionError:
         f"{option}: {text} has bits set behind its prefix length;"
         f" give {suggested} for the prefix or {ip_address(address)} for the address"
     )
+
+
+def _is_of_a_link(network: Network) -> bool:
+    """Whether each link has such addresses of its own, so that one takes a zone (RFC 4007)."""
+    if network.version == 4:
+        return False
+    first, second = network.network_address.packed[:2]
+    multicast = first == 0xFF and second & 0xF in (1, 2)  # interface-local, link-local
+    return network.is_link_local or multicast
 
 
 def _refuse_mask(text: str) -> None:

@@ -19,11 +19,14 @@ from icmp_rtt.options import Options, Place, validate
         ("2001:DB8::1", "2001:db8::1/128", None),
         ("::/0", "::/0", None),
         ("fe80::1%eth0", "fe80::1/128", "eth0"),
+        ("ff02::1%eth0", "ff02::1/128", "eth0"),
+        ("ff01::1%2", "ff01::1/128", "2"),
+        ("ff12::1:2%eth0", "ff12::1:2/128", "eth0"),
         ("fe80::/64", "fe80::/64", None),
     ],
 )
 def test_places(text, network, zone):
-    """An address, a prefix, or a link-local address with its zone."""
+    """An address, a prefix, or an address of a link with its zone."""
     assert options.parse_place("--src-ip", text) == Place(ip_network(network), zone)
 
 
@@ -48,6 +51,9 @@ def test_places(text, network, zone):
         ("2001:db8::1%eth0", "only a single link-local IPv6 address takes one"),
         ("fe80::1%", "only a single link-local IPv6 address takes one"),
         ("fe80::/64%eth0", "only a single link-local IPv6 address takes one"),
+        ("ff02::/16%eth0", "only a single link-local IPv6 address takes one"),
+        ("ff05::1%eth0", "be it a multicast address, as in fe80::1%eth0 or ff02::1%eth0"),
+        ("224.0.0.1%eth0", "only a single link-local IPv6 address takes one"),
         ("fe80::1%a/b", "no interface can have the name"),
     ],
 )
