@@ -97,10 +97,7 @@ def validate(options: Options, local: Place | None, remote: Place | None) -> Opt
     interface = options.interface
     for zone in [place.zone for place in places if place.zone is not None]:
         if interface is not None and interface != zone:
-            raise OptionError(
-                f"the zone %{zone} of an address is not the interface {interface};"
-                " give the zone alone, or both alike"
-            )
+            raise _not_alike(zone, interface)
         interface = zone
     if options.only_incomplete and options.latency_ns:
         raise OptionError(
@@ -195,8 +192,8 @@ def parse_count(option: str, text: str, maximum: int = _MAX_COUNT) -> int:
     Raises:
         OptionError: it is something else.
     """
-    if not (text.isascii() and text.isdigit() and len(text) <= 20 and 1 <= int(text) <= maximum):
-        too_large = text.isascii() and text.isdigit() and text.strip("0")
+    if not (_is_digits(text) and len(text) <= 20 and 1 <= int(text) <= maximum):
+        too_large = _is_digits(text) and text.strip("0")
         most = f" and not above {maximum}" if too_large or maximum < _MAX_COUNT else ""
         raise OptionError(f"{option}: {text!r} will not do; give a whole number above 0{most}")
     return int(text)
@@ -229,6 +226,19 @@ def _parse_ns(option: str, text: str, unit_ns: int, wanted: str) -> int:
     return max(round(value_ns), 1 if value_ns > 0 else 0)
 
 
+def _not_alike(zone: str, interface: str) -> OptionError:
+    """Two words for one interface; which device has an index is not known here."""
+    if not (_is_digits(zone) or _is_digits(interface)):
+        return OptionError(
+            f"the zone %{zone} of an address is not the interface {interface};"
+            " give the zone alone, or both alike"
+        )
+    return OptionError(
+        f"the zone %{zone} of an address need not be the interface {interface};"
+        " give the zone alone, or both by name, or both by index"
+    )
+
+
 def _not_a_place(option: str, text: str) -> OptionError:
     from ipaddress import ip_address, ip_network
 
@@ -245,6 +255,10 @@ def _not_a_place(option: str, text: str) -> OptionError:
         f"{option}: {text} has bits set behind its prefix length;"
         f" give {suggested} for the prefix or {ip_address(address)} for the address"
     )
+
+
+def _is_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _is_of_a_link(network: Network) -> bool:

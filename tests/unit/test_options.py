@@ -212,6 +212,19 @@ def test_zone_names_the_interface():
         validate(Options(), zoned, place("fe80::2%eth1"))
 
 
+def test_a_name_and_an_index_may_be_of_one_device():
+    """That is not known here: they are not said to be two, and how to give them is told."""
+    zoned = place("fe80::1%2")
+    assert validate(Options(interface="2"), zoned, None).interface == "2"
+    words = "%2 of an address need not be the interface eth0; .*both by name, or both by index"
+    with pytest.raises(OptionError, match=words):
+        validate(Options(interface="eth0"), zoned, None)
+    with pytest.raises(OptionError, match=words):
+        validate(Options(), place("fe80::1%eth0"), zoned)
+    with pytest.raises(OptionError, match="%2 of an address need not be the interface 02"):
+        validate(Options(interface="02"), zoned, None)
+
+
 def test_threshold_without_complete_echoes():
     """A threshold has no meaning where complete echoes are not asked for."""
     with pytest.raises(OptionError, match="give one of them"):
