@@ -133,15 +133,16 @@ def parse_place(option: str, text: str) -> Place:
             f"{option}: {text!r} has a zone; only a single link-local IPv6 address takes one,"
             " be it a multicast address, as in fe80::1%eth0 or ff02::1%eth0"
         )
-    if single and network.network_address.is_unspecified:
-        every = "0.0.0.0/0" if network.version == 4 else "::/0"
+    plain = _unmapped(network)
+    if single and plain.network_address.is_unspecified:
+        every = "0.0.0.0/0" if plain.version == 4 else "::/0"
         raise OptionError(
             f"{option}: {text} is no host's address; for every address"
             f" leave {option} out, or give {every}"
         )
-    mapped = getattr(network.network_address, "ipv4_mapped", None)
-    if mapped is not None:
-        raise OptionError(f"{option}: {text} stands for IPv4; give it in that form, as in {mapped}")
+    if plain is not network:
+        form = plain.network_address if single else plain
+        raise OptionError(f"{option}: {text} stands for IPv4; give it in that form, as in {form}")
     return Place(network, parse_interface(option, zone) if percent else None)
 
 
@@ -240,20 +241,20 @@ def _not_alike(zone: str, interface: str) -> OptionError:
 
 
 def _not_a_place(option: str, text: str) -> OptionError:
-    from ipaddress import ip_address, ip_network
+    from ipaddress import ip_network
 
     try:
         _refuse_mask(text)
-        suggested = ip_network(text, strict=False)
+        suggested = _unmapped(ip_network(text, strict=False))
     except ValueError:
         return OptionError(
             f"{option}: {text!r} is neither an address nor a prefix;"
             " give one such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::1"
         )
-    address = text.partition("/")[0]
+    address = _unmapped(ip_network(text.partition("/")[0])).network_address
     return OptionError(
         f"{option}: {text} has bits set behind its prefix length;"
-        f" give {suggested} for the prefix or {ip_address(address)} for the address"
+        f" give {suggested} for the prefix or {address} for the address"
     )
 
 
@@ -268,6 +269,16 @@ def _is_of_a_link(network: Network) -> bool:
     first, second = network.network_address.packed[:2]
     multicast = first == 0xFF and second & 0xF in (1, 2)  # interface-local, link-local
     return network.is_link_local or multicast
+
+
+def _unmapped(network: Network) -> Network:
+    """What stands for IPv4 in that form (RFC 4291, 2.5.5.2), anything else as it is."""
+    from ipaddress import ip_network
+
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None:
+        return network
+    return ip_network((mapped, network.prefixlen - 96))  # any less has bits set behind it
 
 
 def _refuse_mask(text: str) -> None:
