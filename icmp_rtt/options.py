@@ -193,11 +193,12 @@ def parse_count(option: str, text: str, maximum: int = _MAX_COUNT) -> int:
     Raises:
         OptionError: it is something else.
     """
-    if not (_is_digits(text) and len(text) <= 20 and 1 <= int(text) <= maximum):
-        too_large = _is_digits(text) and text.strip("0")
-        most = f" and not above {maximum}" if too_large or maximum < _MAX_COUNT else ""
+    number = text.lstrip("0") if _is_digits(text) else ""
+    # Python makes no number of too many digits.
+    if not (number and len(number) <= 20 and int(number) <= maximum):
+        most = f" and not above {maximum}" if number or maximum < _MAX_COUNT else ""
         raise OptionError(f"{option}: {text!r} will not do; give a whole number above 0{most}")
-    return int(text)
+    return int(number)
 
 
 def parse_max_sessions(option: str, text: str) -> int:

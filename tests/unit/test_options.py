@@ -122,6 +122,15 @@ def test_counts():
     assert options.parse_max_sessions("--max-sessions", "1048576") == 1 << 20
 
 
+def test_zeros_before_a_count():
+    """However many, they make it no larger."""
+    for zeros in ("0", "0" * 22, "0" * 5000):
+        assert options.parse_count("--count", f"{zeros}1") == 1
+        assert options.parse_max_sessions("--max-sessions", f"{zeros}64") == 64
+        with pytest.raises(OptionError, match=r"give a whole number above 0$"):
+            options.parse_count("--count", zeros)
+
+
 @pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "x", "+1", "1_0", "٣", " 1"])
 def test_bad_counts(text):
     """Anything else is refused."""
