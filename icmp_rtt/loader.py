@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+from errno import EMFILE
 from typing import TYPE_CHECKING
 
 from icmp_rtt import carried
@@ -39,6 +40,9 @@ __all__ = (
 )
 
 _BTF_BEGINS = b"\x9f\xeb\x01\0\x18\0\0\0"  # magic, version, flags, length of the header
+# libbpf's words for a program that was refused because .rodata had been left out: it tries with
+# a map of its own whether the kernel has such sections, and takes a want of descriptors for a no.
+_LEFT_OUT = "is referenced but wasn't created"
 _SWEEP = "sweep"  # the program that ends sessions which no packet ends; run, never attached
 
 
@@ -223,6 +227,8 @@ class Loader:
             try:
                 obj.load()
             except LibbpfError as error:
+                if _LEFT_OUT in error.log:
+                    raise LibbpfError(error.call, EMFILE, error.log) from error
                 program = _culprit(error.log, programs)
                 if program is None or shortage(error.errno):
                     raise

@@ -3,7 +3,7 @@
 
 import contextlib
 import struct
-from errno import EACCES, EMFILE, ENOMEM
+from errno import EACCES, EINVAL, EMFILE, ENOMEM
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -234,6 +234,23 @@ def test_a_shortage_is_no_fault_of_a_program(lib, monkeypatch):
     attached = SimpleNamespace(attach=lambda: load(SimpleNamespace(lib=lib)))
     with pytest.raises(LibbpfError):
         found.attach(SimpleNamespace(programs={"fentry__ip_rcv": attached}), ["fentry__ip_rcv"])
+
+
+def test_a_map_that_was_not_created_is_a_shortage(lib, monkeypatch):
+    """libbpf had no descriptor to try it with, and the program without it is called invalid."""
+    words = (
+        "BPF map 'icmp_rtt.rodata' is referenced but wasn't created\n"
+        "libbpf: prog 'fentry__ip_rcv': failed to load: -22\n"
+    )
+
+    def load(obj):
+        raise LibbpfError("bpf_object__load", EINVAL, words * obj.lib.listening)
+
+    monkeypatch.setattr(Object, "load", load)
+    with contextlib.closing(Loader(lib, CARRIED[0], None)) as found:
+        with pytest.raises(LibbpfError, match="errno 24") as caught:
+            found.load(["fentry__ip_rcv", "fentry__icmp_rcv"], {"atomics": 1, "stacks": 0}, 64)
+    assert caught.value.log == words
 
 
 def test_programs_are_shared_among_threads_where_there_are_processors(lib, monkeypatch):
