@@ -252,8 +252,12 @@ static __always_inline void leave_tag(__u64 skb)
 /* It is dropped, or of a socket whose packets pass no hook that tags: nothing tells whose it is. */
 static __always_inline void forget(__u64 skb)
 {
-	*(volatile __u64 *)&tag_of(skb)->skb = 0;
-	*(volatile __u64 *)&tag_of(skb)->left = 0;
+	struct transmit_tag *tag = tag_of(skb);
+
+	if (*(volatile __u64 *)&tag->skb == skb)
+		*(volatile __u64 *)&tag->skb = 0;
+	if (*(volatile __u64 *)&tag->left == skb)
+		*(volatile __u64 *)&tag->left = 0;
 }
 
 /* -------------------------------------------------------------- receive */

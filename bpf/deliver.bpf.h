@@ -6,6 +6,17 @@
 #ifndef DELIVER_BPF_H
 #define DELIVER_BPF_H
 
+/* Whether a request was to this address: an error about another is of an echo that is over. */
+static __always_inline bool is_to(const struct icmp_rtt_event *session, __u8 family,
+				  const __u32 *remote)
+{
+	if (session->remote[0] != remote[0])
+		return false;
+	return family == FAMILY_IPV4 ||
+	       (session->remote[1] == remote[1] && session->remote[2] == remote[2] &&
+		session->remote[3] == remote[3]);
+}
+
 /* An ICMP error that quotes one of our requests. */
 static __always_inline void on_error(struct cpu_state *cpu, struct header *header, const struct packet *packet,
 				     __u32 netns, const bool typed)
@@ -28,7 +39,7 @@ static __always_inline void on_error(struct cpu_state *cpu, struct header *heade
 		return;
 	make_key(header->family, &quoted, SIDE_TRANSMIT, DIRECTION_TX, netns, &key);
 	session = find_echo(header->family, &key, NULL);
-	if (!session || session->error_ts_ns ||
+	if (!session || session->error_ts_ns || !is_to(session, header->family, quoted.daddr) ||
 	    request_of(header->family, &key, session, sum_without_type(&quoted)) ==
 		    REQUEST_EARLIER)
 		return;

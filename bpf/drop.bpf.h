@@ -5,6 +5,8 @@
 #ifndef DROP_BPF_H
 #define DROP_BPF_H
 
+#define IFF_SLAVE 0x800 /* include/uapi/linux/if.h */
+
 /* The last hook of a path that was stamped; HOOK_COUNT if none was. */
 static __always_inline __u8 last_hook(const struct icmp_rtt_event *session, int side)
 {
@@ -24,14 +26,39 @@ static __always_inline bool is_cloned(struct sk_buff *skb)
 	return GET_BITFIELD(TYPED_TRACEPOINT, skb, cloned);
 }
 
-/* Whether the packet is known to be for another host: we are not who would have answered. */
+/*
+ * Whether a packet was one of two or more that a device above this one gets: of a bond the
+ * slave that waits drops what the other one has received, and a bridge's port that is blocked
+ * what comes by another port (bond_handle_frame, br_handle_frame). Nothing tells such a slave
+ * from one in use, nor such a port: of a port it is what is sent to many.
+ */
+static __always_inline bool is_redundant(struct sk_buff *skb)
+{
+	struct net_device *dev = GET(TYPED_TRACEPOINT, skb, dev);
+	__u8 pkt_type = pkt_type_of(skb, TYPED_TRACEPOINT);
+
+	if (!dev)
+		return false;
+	return GET(TYPED_TRACEPOINT, dev, flags) & IFF_SLAVE ||
+	       (GET(TYPED_TRACEPOINT, dev, rx_handler) &&
+		(pkt_type == PACKET_BROADCAST || pkt_type == PACKET_MULTICAST));
+}
+
+/* Whether the packet is known not to be for this host to answer, or not this one of several. */
 static __always_inline bool passes_through(struct sk_buff *skb, __u8 family,
 					   const struct echo_key *key)
 {
-	if (pkt_type_of(skb, TYPED_TRACEPOINT) == PACKET_OTHERHOST ||
+	if (pkt_type_of(skb, TYPED_TRACEPOINT) == PACKET_OTHERHOST || is_redundant(skb) ||
 	    is_bridged_on(skb, TYPED_TRACEPOINT))
 		return true;
 	return !is_multicast(family, key->local) && is_routed_on(skb, family, TYPED_TRACEPOINT);
+}
+
+/* Whether an arrival's packet went on in another namespace, which is not where it was dropped. */
+static __always_inline bool went_elsewhere(const struct arrival *arrival,
+					   const struct echo_key *key)
+{
+	return arrival->ip_rcv_ns && arrival->key.netns != key->netns;
 }
 
 /*
@@ -52,7 +79,8 @@ static __always_inline struct icmp_rtt_event *open_dropped(struct cpu_state *cpu
 	/* Of what was put together, a raw socket may have refused its copy. */
 	if (!arrival && !is_cloned(skb))
 		arrival = bpf_map_lookup_elem(&fragments, key);
-	if (!arrival || !arrival->recv_ns || !same_echo(&arrival->key, key))
+	if (!arrival || !arrival->recv_ns || !same_echo(&arrival->key, key) ||
+	    went_elsewhere(arrival, key))
 		return NULL;
 	if (passes_through(skb, family, key))
 		return NULL;
@@ -146,12 +174,12 @@ session_dropped(struct cpu_state *cpu, struct sk_buff *skb, struct sock *sk, __u
 /* Whether what was dropped is no loss to the echo: it has left, or was read, before that. */
 static __always_inline bool is_no_loss(const struct icmp_rtt_event *session, struct sk_buff *skb,
 				       const struct sock *sk, const struct net_device *dev,
-				       int side, bool overheard)
+				       int side, __u8 pkt_type)
 {
 	if (side == SIDE_TRANSMIT && is_observers_copy(session, skb, sk))
 		return true;
-	/* Overheard by another device of this host: it has left. */
-	if (side == SIDE_TRANSMIT && overheard)
+	/* It has come in again, by another device of this host: it has left. */
+	if (side == SIDE_TRANSMIT && pkt_type >= PACKET_BROADCAST && pkt_type <= PACKET_OTHERHOST)
 		return true;
 	/* What a socket has received, and its owner has not read, is of no device any more. */
 	return !dev && (side == SIDE_RECEIVE || session->ts_ns[HOOK_XMIT]);
@@ -190,9 +218,8 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	struct packet packet;
 	struct echo_key key;
 	struct sock *sk;
-	bool overheard;
 	__u64 word = 0;
-	__u8 family;
+	__u8 family, pkt_type;
 	__u32 netns;
 	int side;
 
@@ -224,14 +251,14 @@ static __always_inline void on_drop(struct sk_buff *skb, __u64 location, __u32 r
 	session = session_dropped(cpu, skb, sk, family, &packet, netns, &key, &word, &side);
 	if (!session)
 		return;
-	overheard = pkt_type_of(skb, TYPED_TRACEPOINT) == PACKET_OTHERHOST;
-	if (is_no_loss(session, skb, sk, dev, side, overheard))
+	pkt_type = pkt_type_of(skb, TYPED_TRACEPOINT);
+	if (is_no_loss(session, skb, sk, dev, side, pkt_type))
 		return;
 	if (side == SIDE_TRANSMIT) {
 		forget((__u64)skb);
 	} else if (is_settled(cpu, skb, family, &packet, &key, session, word, reason)) {
 		return;
-	} else if (overheard) {
+	} else if (pkt_type == PACKET_OTHERHOST) {
 		unstamp(session, (__u64)skb);
 	} else {
 		adopt_arrival(cpu, session, skb, &key,

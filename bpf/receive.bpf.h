@@ -9,6 +9,7 @@
 #define LIST_MAX 64
 
 #define PACKET_BROADCAST 1 /* include/uapi/linux/if_packet.h */
+#define PACKET_MULTICAST 2
 #define PACKET_OTHERHOST 3
 #define PACKET_LOOPBACK 5 /* a copy, for this host, of what it sends to many */
 

@@ -76,6 +76,7 @@ struct net_device {
 	char name[16];
 	int ifindex;
 	possible_net_t nd_net;
+	unsigned int flags;
 	void *rx_handler;
 };
 

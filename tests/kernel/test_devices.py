@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Echoes over devices stacked on devices, over a tun, and out by one device and in by another."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,24 @@ def bond(veth):
     vlan("b1", 100, "10.78.100", netns="-n irtpeer", host=2)
     yield
     sh("ip link delete irtbond.100; ip link delete irtbond; ip link delete b0")
+
+
+@pytest.fixture(scope="module")
+def redundant(veth):
+    """irtred over ra and rb, one of which waits, at a switch of the peer's, irtsw."""
+    pair("ra", "ra1", up=False)
+    pair("rb", "rb1", up=False)
+    sh("ip link add irtred type bond mode active-backup")
+    sh("ip link set ra master irtred; ip link set rb master irtred; ip link set irtred up")
+    sh("ip address add 10.85.0.1/24 dev irtred; ip -n irtpeer link add irtsw type bridge")
+    for port in ("ra1", "rb1"):  # what it does not know the way of it sends to both
+        sh(f"ip -n irtpeer link set {port} master irtsw")
+        sh(f"ip -n irtpeer link set {port} type bridge_slave learning off")
+    sh("ip -n irtpeer address add 10.85.0.2/24 dev irtsw; ip -n irtpeer link set irtsw up")
+    sh("ip netns exec irtpeer ping -q -c 1 -W 5 10.85.0.1")
+    yield
+    sh("ip link delete irtred; ip link delete ra; ip link delete rb")
+    sh("ip -n irtpeer link delete irtsw")
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +223,30 @@ def test_answer_dropped_by_another_device(other_way_back, farm, backend):
     (echo,) = run.echoes
     assert (echo["reason"], echo["drop"]["path"]) == ("dropped", 2)
     assert run.counters["drops"] == 1
+
+
+@pytest.mark.parametrize("target", ["10.85.0.1", "ff02::1%irtsw"])
+def test_copies_for_the_slave_that_waits(redundant, backend, target):
+    """What it drops is a second copy of what was answered: no echo of its own."""
+    script = f"ip netns exec irtpeer ping -q -c 5 -i 0.05 -W 1 {target} >&2"
+    run = follow(script, backend, "--timeout", "1")
+    asked = run.of("rx", netns=os.stat("/proc/self/ns/net").st_ino)
+    assert_complete(asked, 5)
+    assert [echo["seq"] for echo in asked] == [1, 2, 3, 4, 5]
+
+
+def test_what_was_sent_to_many_comes_in_again(redundant, backend):
+    """By the slave that waits, which drops it: the request has left all the same."""
+    sh(
+        """
+        tc -n irtpeer qdisc add dev ra1 clsact
+        tc -n irtpeer filter add dev ra1 ingress protocol ip u32 match ip dst 10.85.0.255/32 \\
+            action mirred egress redirect dev rb1"""
+    )
+    try:
+        script = "ping -b -c 1 -W 0.1 10.85.0.255 >&2 || true"
+        run = follow(script, backend, "--timeout", "1")
+    finally:
+        sh("tc -n irtpeer qdisc del dev ra1 clsact")
+    (sent,) = run.of("tx")
+    assert (sent["reason"], sent["drop"], sent["last_stage"]) == ("no reply", None, 2)
