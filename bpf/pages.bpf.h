@@ -30,7 +30,17 @@ static __always_inline __u64 word_at(const void *at)
 	return cast->tv_sec;
 }
 
-/* Two of them, by a helper call where it must be. */
+/* The same, by a helper call where it must be. */
+static __always_inline bool read_word(const void *at, __u64 *word)
+{
+	if (config.typed_headers) {
+		*word = word_at(at);
+		return true;
+	}
+	return !bpf_probe_read_kernel(word, sizeof(*word), at);
+}
+
+/* Two of them. */
 static __always_inline bool read_words(const void *at, struct words *words)
 {
 	if (config.typed_headers) {
@@ -58,8 +68,8 @@ static __always_inline __u8 fragments_of(__u64 shared_info)
  */
 __noinline __u64 place_in_page(__u64 shared_info, __u32 offset, __u32 size)
 {
-	struct words fragment, direct, vmemmap;
-	__u64 page;
+	__u64 page, direct, vmemmap;
+	struct words fragment;
 
 	if (!config.page_offset_base_at || !config.vmemmap_base_at || !fragments_of(shared_info))
 		return 0;
@@ -67,15 +77,15 @@ __noinline __u64 place_in_page(__u64 shared_info, __u32 offset, __u32 size)
 	if (!read_words((void *)shared_info +
 				bpf_core_field_offset(struct skb_shared_info, frags),
 			&fragment) ||
-	    !read_words((void *)config.page_offset_base_at, &direct) ||
-	    !read_words((void *)config.vmemmap_base_at, &vmemmap))
+	    !read_word((void *)config.page_offset_base_at, &direct) ||
+	    !read_word((void *)config.vmemmap_base_at, &vmemmap))
 		return 0;
 	page = fragment.first;
-	if (page & NOT_A_PAGE || page < vmemmap.first)
+	if (page & NOT_A_PAGE || page < vmemmap)
 		return 0;
 	if ((__u64)offset + size > (__u32)fragment.second)
 		return 0;
-	return direct.first + (page - vmemmap.first) / bpf_core_type_size(struct page) * PAGE_BYTES +
+	return direct + (page - vmemmap) / bpf_core_type_size(struct page) * PAGE_BYTES +
 	       (fragment.second >> 32) + offset;
 }
 

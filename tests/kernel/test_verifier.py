@@ -2,9 +2,9 @@
 """Every combination of options loads: the verifier of this kernel has the last word.
 
 The configuration is constant to the verifier, so each combination is another program
-to it. All 1,458 of the options (ICMP_RTT_COMBINATIONS=all) take long in a guest: by
-default there are 54 in which any three settings are met together, those that are no
-options among them; 4 takes any four, and so on.
+to it. All 1,458 of the options, and 972 of the object for kernels without BTF, take long
+in a guest (ICMP_RTT_COMBINATIONS=all): by default there are 54, and 48, in which any three
+settings are met together, those that are no options among them; 4 takes any four, and so on.
 """
 
 import itertools
@@ -14,11 +14,11 @@ import time
 
 import pytest
 
-from icmp_rtt import plan, stages
+from icmp_rtt import carried, plan, stages
 from icmp_rtt.kernel.facts import read_facts
 from icmp_rtt.kernel.libbpf import Libbpf, LibbpfError
 from icmp_rtt.kernel.symbols import Symbols
-from icmp_rtt.loader import Loader, Refused, object_path
+from icmp_rtt.loader import Loader, Refused, carried_path
 
 pytestmark = [pytest.mark.guest, pytest.mark.extended]
 TOGETHER = os.environ.get("ICMP_RTT_COMBINATIONS", "3")
@@ -48,21 +48,23 @@ FEATURES = ("typed_headers", "typed_task", "atomics")
 WORKER = {}
 
 
-def combinations(kernel):
+def combinations(machine):
     """Settings by name, such that any TOGETHER values of different ones are met in one of them."""
+    kernel = machine.kernel
+    settings = {**SETTINGS, "backend": machine.backends}
     if TOGETHER == "all":
         usual = {name: int(getattr(kernel, name)) for name in FEATURES}
         usual["variables"] = int(bool(kernel.variables))
         usual["self_test_netns"] = SETTINGS["self_test_netns"][-1]
-        options = {name: values for name, values in SETTINGS.items() if name not in usual}
+        options = {name: values for name, values in settings.items() if name not in usual}
         rows = itertools.product(*options.values())
         return [{**dict(zip(options, row)), **usual} for row in rows]
     choices = [
         1 if name in FEATURES and not getattr(kernel, name) else len(values)
-        for name, values in SETTINGS.items()
+        for name, values in settings.items()
     ]
     rows = covering(choices, int(TOGETHER))
-    return [{n: SETTINGS[n][i] for n, i in zip(SETTINGS, row)} for row in rows]
+    return [{n: settings[n][i] for n, i in zip(settings, row)} for row in rows]
 
 
 def covering(choices, together):
@@ -89,20 +91,47 @@ def met(row, together):
 
 
 class Machine:
-    """What this kernel has, and how to load for it."""
+    """What this kernel has, and how to load for it.
 
-    def __init__(self):
-        self.loader = Loader(Libbpf(), object_path(None), None)
-        self.kernel = read_facts(self.loader.lib, Symbols(), stages.functions((4, 6)), None)
-        self.facts = plan.Facts(self.kernel.functions)
+    Args:
+        name: of the object, that for kernels without BTF or the other one.
+    """
 
-    def probes(self, backend, families):
-        """Every probe that a plan may have there, on any kernel with BTF of its own."""
-        return {
-            probe: None
+    def __init__(self, name):
+        self.loader = Loader(Libbpf(), carried_path(name), None)
+        kernel = read_facts(self.loader.lib, Symbols(), stages.functions((4, 6)), None)
+        if name == carried.OBJECT_WITHOUT_BTF:
+            kernel = kernel._replace(own_btf=False, typed_headers=False, typed_task=False)
+        self.kernel = kernel
+        self.facts = plan.Facts(kernel.functions)
+        for backend in stages.BACKENDS:
+            for probe in stages.probes(backend, (4, 6)):
+                if not self.has(probe):
+                    self.facts = self.facts.without(probe.program, "not in this object")
+
+    @property
+    def backends(self):
+        """Those that have probes in the object."""
+        return [*stages.BACKENDS] if self.kernel.own_btf else ["kprobe", "tracepoint"]
+
+    @property
+    def drops(self):
+        """The program that sees drops."""
+        return next(probe.program for probe in stages.DROP_PROBES if self.has(probe))
+
+    def has(self, probe):
+        """Whether the object's plans have this probe."""
+        return not (probe.spares_btf if self.kernel.own_btf else probe.needs_btf)
+
+    def programs(self, backend, families):
+        """Every program that a plan may have here."""
+        wanted = {
+            probe.program: None
             for probe in stages.probes(backend, families)
-            if probe.kind != "raw_tp"  # of the object for kernels without
+            if self.has(probe)
+            and (not probe.is_function or probe.function in self.kernel.functions)
         }
+        return [*wanted, self.drops]
 
     def load(self, settings):
         """The object, with every program that a plan with these settings may have here."""
@@ -118,14 +147,10 @@ class Machine:
             **settings,
             "families": sum({4: 1, 6: 2}[family] for family in families),
             "drop_reasons": int(bool(self.kernel.drop_reasons)),
+            "no_socket": self.kernel.drop_reason("NO_SOCKET"),
             **chosen.ends,
         }
-        programs = [
-            probe.program
-            for probe in (*self.probes(backend, families), stages.DROP_PROBES[0])
-            if not probe.is_function or probe.function in self.kernel.functions
-        ]
-        return self.loader.load(programs, config, 16), chosen
+        return self.loader.load(self.programs(backend, families), config, 16), chosen
 
 
 def refusal(settings):
@@ -138,15 +163,15 @@ def refusal(settings):
     return None
 
 
-@pytest.fixture(scope="module")
-def machine():
-    """This kernel."""
-    return Machine()
+@pytest.fixture(scope="module", params=[carried.OBJECT, carried.OBJECT_WITHOUT_BTF])
+def machine(request):
+    """This kernel, as each of the objects has it."""
+    return Machine(request.param)
 
 
 def test_every_combination_of_options_loads(machine):
     """No kernel's verifier refuses any program under any of them."""
-    every, begin = combinations(machine.kernel), time.monotonic()
+    every, begin = combinations(machine), time.monotonic()
     # What was found out of this kernel comes along with the fork: it cannot be sent.
     WORKER["machine"] = machine
     with multiprocessing.get_context("fork").Pool() as pool:
@@ -155,16 +180,16 @@ def test_every_combination_of_options_loads(machine):
     print(f"{len(every)} combinations in {time.monotonic() - begin:.0f} s")
     values = {(name, repr(value)) for settings in every for name, value in settings.items()}
     pinned = len(FEATURES) + 2 * (TOGETHER == "all")
-    assert len(values) >= sum(map(len, SETTINGS.values())) - pinned
+    absent = len(stages.BACKENDS) - len(machine.backends)
+    assert len(values) >= sum(map(len, SETTINGS.values())) - pinned - absent
 
 
-@pytest.mark.parametrize("backend", stages.BACKENDS)
-def test_what_was_loaded_can_be_attached(machine, backend):
-    """The whole plan of a back end attaches with the most that can be asked for."""
+def test_what_was_loaded_can_be_attached(machine):
+    """The whole plan of each back end attaches with the most that can be asked for."""
     settings = {name: values[-1] for name, values in SETTINGS.items()}
     settings.update({name: int(getattr(machine.kernel, name)) for name in FEATURES})
-    settings["backend"] = backend
-    loaded, chosen = machine.load(settings)
-    with loaded:
-        links = machine.loader.attach(loaded, [*chosen.programs, stages.DROP_PROBES[0].program])
-        assert {*chosen.programs} < set(links)
+    for backend in machine.backends:
+        loaded, chosen = machine.load({**settings, "backend": backend})
+        with loaded:
+            links = machine.loader.attach(loaded, [*chosen.programs, machine.drops])
+            assert {*chosen.programs} < set(links), backend
