@@ -85,12 +85,21 @@ def _figure(figure: Figure, release: str, contenders: dict[str, Result]) -> str:
     goal, judged = figure.goal(release), contenders.get(_JUDGED, {})
     verdict = ""
     if goal is not None and "work" in judged:
-        verdict = _verdict((figure.of(judged) or 0) <= goal, f"{goal:,} or less")
+        value = figure.of(judged)
+        met = value <= goal if value and _reported_all(judged) else None
+        verdict = _verdict(met, f"{goal:,} or less")
     return _row(figure.title, [*values.values(), verdict])
 
 
-def _verdict(met: bool, goal: str) -> str:
-    return f"{goal}: {'met' if met else 'MISSED'}"
+def _reported_all(found: Result) -> bool:
+    """Whether every matching echo was reported: else its cost is not that of reporting."""
+    reports: int | None = found["reports"]
+    return reports == sum(found["work"]["match"]["units"])
+
+
+def _verdict(met: bool | None, goal: str) -> str:
+    """In words; None: it was not measured, or echoes that it is the cost of were not reported."""
+    return f"{goal}: {'NOT MEASURED' if met is None else 'met' if met else 'MISSED'}"
 
 
 def _number(value: float | None) -> str:

@@ -65,6 +65,16 @@ def test_goals_are_for_their_kernel():
     assert [figure.goal(kernel) for kernel in ("6.1.0-56", "7.2.1", "6.12.1")] == [280, 200, None]
 
 
+@pytest.mark.parametrize("changes", [{"reports": 999}, {"reports": None}])
+def test_a_cost_of_nothing_meets_no_goal(changes):
+    """Where echoes were not reported, or no program ran, nothing was measured."""
+    idle = {name: {**each, "programs": []} for name, each in _contender()["work"].items()}
+    for judged in (_contender(**changes), _contender(work=idle)):
+        text = table.kernel({"kernel": "6.1.0-56-amd64", "contenders": {"fentry": judged}})
+        assert text.count("NOT MEASURED") == 4
+        assert ": met" not in text
+
+
 def test_table_tells_what_was_missed_and_refused():
     """Each goal has its verdict, and who could not start says why."""
     text = table.kernel(
