@@ -96,10 +96,12 @@ def flood(count, address=PEER, senders=1):
     """Flood echoes from so many senders at once; how many were sent, and answered."""
     command = ["ping", "-q", "-f", "-c", str(count), address]
     pings = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(senders)]
-    found = [
-        re.search(r"(\d+) packets transmitted, (\d+) received", ping.communicate()[0])
-        for ping in pings
-    ]
+    return sums(ping.communicate()[0] for ping in pings)
+
+
+def sums(reports):
+    """How many echoes were sent, and answered, as pings have it."""
+    found = [re.search(r"(\d+) packets transmitted, (\d+) received", each) for each in reports]
     return sum(int(each[1]) for each in found), sum(int(each[2]) for each in found)
 
 
@@ -209,14 +211,15 @@ def test_soak(veth):
     """At up to 1,000 echoes a second memory stays as it is, and nothing is lost track of."""
     with Tracer("--dst-ip", PEER).read() as tracer:
         third = max(1, SOAK_S // 3)
-        ping = ["ping", "-q", "-i", "0.001", "-w", str(third), PEER]
-        resident = []
+        pings, resident = [], []
         for _ in range(3):
-            subprocess.run(ping, stdout=subprocess.DEVNULL)
-            tracer.wait_for(bool)  # the first stack takes all names of the kernel, once
+            pings.append(sh(f"ping -q -i 0.001 -w {third} {PEER}"))
+            tracer.wait_for(bool)
             resident.append(tracer.resident_kib())
         counters = tracer.end()
     print(f"{counters}, resident after each third: {resident} KiB")
-    assert counters["requests"] > 0
+    sent, answered = sums(pings)
+    assert counters["requests"] == sent
+    assert 20 * third < answered <= counters["complete"] <= sent  # ping may leave before the last
     assert_identities(tracer)
     assert resident[2] - resident[0] < 1024
