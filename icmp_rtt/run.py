@@ -127,7 +127,7 @@ class _Reports:
         # Echoes that came after the last one asked for, by whether they were complete.
         self._surplus = {True: 0, False: 0}
         self._json = options.format == "json"
-        # Else what overtook a reply may have been quick enough not to be told.
+        # Else what overtook a reply may have been too quick to be told.
         self._all_told = not options.latency_ns
         self._renderer = self._begin(tracer, options)
 
@@ -173,7 +173,8 @@ class _Reports:
                 if self._torn[complete]:
                     counters[name] = (counters[name] or 0) + sign * self._torn[complete]
         if "replies" in counters:
-            counters["reordered_replies"] = self._reordered if self._all_told else None
+            every = self._all_told and not counters.get("events_lost")
+            counters["reordered_replies"] = self._reordered if every else None
         if self._json:
             from icmp_rtt.report.jsonl import summary_line
 

@@ -171,10 +171,14 @@ def test_reordered_replies_are_counted(run):
     assert json_lines(out)[-1]["counters"]["reordered_replies"] == 1
 
 
-def test_reordered_replies_with_a_threshold(run):
-    """What overtook may have been too quick to be told: nobody knows how many."""
-    tracer = FakeTracer([[record()], kill()], counters={"replies": 1})
-    _, out, _ = run(tracer, "--format", "json", "--latency-ms", "0.001")
+@pytest.mark.parametrize(
+    ("lost", "words"), [(0, ("--latency-ms", "0.001")), (1, ()), (1, ("--count", "1"))]
+)
+def test_reordered_replies_are_not_known(run, lost, words):
+    """What overtook may have been too quick to be told, or lost: nobody knows how many."""
+    counters = {"replies": 1, "reported": 1, "complete": 1, "events_lost": lost}
+    tracer = FakeTracer([[record()], kill()], counters=counters)
+    _, out, _ = run(tracer, "--format", "json", *words)
     assert json_lines(out)[-1]["counters"]["reordered_replies"] is None
 
 
