@@ -50,7 +50,7 @@ test: ## unit tests, on this kernel, six stages on four stock ones; installs wha
 vm-test: ## these and the longer tests in guests: KERNEL=bullseye|bookworm|trixie|sid|all
 	tests/tools/install-deps all
 	$(MAKE) --no-print-directory build $(VENV)/dev
-	$(VPYTHON) tests/tools/run-tests --extended $(KERNEL)
+	$(VPYTHON) tests/tools/run-tests --extended $(KERNEL) $(if $(TESTS),-- -k '$(TESTS)')
 
 fuzz: build $(VENV)/dev ## fuzz what reads foreign bytes: SECONDS=10 for each target
 	$(VPYTHON) tests/fuzz/run --seconds=$(SECONDS)
@@ -118,7 +118,7 @@ help: ## this list
 		/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 	echo
 	echo 'Variables: V=1 shows the commands, CLANG=clang-19 takes that compiler, PYTHON,'
-	echo "PREFIX, DESTDIR, LLVM_STRIP; TIERS='unit native all' of the tests."
+	echo "PREFIX, DESTDIR, LLVM_STRIP; TIERS='unit native all' of the tests, TESTS=soak of vm-test's."
 	echo 'ICMP_RTT_CACHE is where kernels are kept (~/.cache/icmp-rtt).'
 
 COMMANDS       := icmp-rtt kernel_icmp_rtt.py

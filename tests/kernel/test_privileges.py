@@ -120,6 +120,21 @@ def test_six_stages_for_nobody(veth, as_nobody, backend):
     assert bits[:2] == [rest, rest]
 
 
+@pytest.mark.extended
+@guest
+@pytest.mark.parametrize("backend", ["fentry", "kprobe"])
+def test_none_of_them_is_to_spare(as_nobody, backend):
+    """Without one of those that it takes to start there is no run, and what is said names it."""
+    every = needed(backend)
+    for name in every:
+        if name == "syslog":  # takes names from stacks, no more
+            continue
+        rest = [each for each in every if each != name]
+        run = outcome(as_nobody(rest, "--backend", backend, "--duration", "0.01"))
+        assert (run.status, run.stdout) == (1, ""), (name, run.stdout)
+        assert f"CAP_{name.upper()}" in run.stderr, run.stderr
+
+
 def needed(backend):
     """What the README lists for this back end, on this kernel."""
     names = list(FEW)
