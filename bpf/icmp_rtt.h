@@ -138,16 +138,16 @@ struct icmp_rtt_config {
 	__u8 typed_headers; /* this kernel has bpf_rdonly_cast */
 	__u8 drop_reasons;  /* this kernel's kfree_skb tracepoint gives a reason */
 	/* The hook that opens and the hook that closes an echo, by direction:
-	 * the outermost ones that this run's plan covers. */
+	 * the outermost ones that this run's plan covers. One that we answer is
+	 * closed where it leaves. */
 	__u8 tx_open; /* of whichever family has it */
 	__u8 rx_open;
 	__u8 tx_close;
-	__u8 rx_close;
+	__u8 no_socket; /* this kernel's drop reason of that name; 0: none */
 	__u8 atomics;	 /* this kernel can compare and exchange */
 	__u8 typed_task; /* this kernel has bpf_get_current_task_btf */
 	__u8 kprobes; /* those follow the arrival in this run's plan, and all three _at are known */
-	__u8 no_socket; /* this kernel's drop reason of that name; 0: none */
-	__u8 unused[2];
+	__u8 unused[3];
 	__u32 bucket_mask; /* number of buckets of sessions, less one */
 	__u64 ifname[2];   /* that of ifindex, as in icmp_rtt_side */
 	/* Addresses of the kernel's variables of these names, less _at: both or none. */

@@ -262,7 +262,7 @@ static __always_inline void on_xmit_session(void *ctx, struct cpu_state *cpu, st
 		note_device(session, SIDE_TRANSMIT, dev, typed);
 	note_task_once(session, SIDE_TRANSMIT);
 	stamp(ctx, cpu, session, HOOK_XMIT, probe, (__u64)skb, now);
-	if (session->direction == DIRECTION_RX && config.rx_close == HOOK_XMIT)
+	if (session->direction == DIRECTION_RX) /* where it leaves an echo that we answer ends */
 		complete_session(cpu, session, word, now);
 }
 

@@ -120,18 +120,15 @@ class Plan(NamedTuple):
         return next(hook for hook in (_ICMP_RCV, _RECV) if self.covers(hook))
 
     @property
-    def rx_close(self) -> int:
-        """The hook that ends an echo that we answer: where it leaves."""
-        return _XMIT
-
-    @property
     def ends(self) -> dict[str, int]:
-        """The hooks that begin and end echoes, as the object's configuration names them."""
+        """The hooks that begin and end echoes, as the object's configuration names them.
+
+        One that we answer always ends where it leaves.
+        """
         return {
             "tx_open": self.tx_open,
             "rx_open": self.rx_open,
             "tx_close": self.tx_close,
-            "rx_close": self.rx_close,
         }
 
 
