@@ -206,6 +206,16 @@ def test_sessions_of_many_addresses(veth):
 
 
 @pytest.mark.guest
+def test_memory(veth):
+    """With all six stages and what is left of its start the tool takes less than 45 MB."""
+    with Tracer("--dst-ip", PEER).read() as tracer:
+        assert tracer.start["backend"] == "fentry"
+        assert flood(100) == (100, 100)
+        tracer.wait_for(lambda echoes: len(echoes) == 100)
+        assert tracer.resident_kib() < 45_000_000 // 1024
+
+
+@pytest.mark.guest
 @pytest.mark.extended
 def test_soak(veth):
     """At up to 1,000 echoes a second memory stays as it is, and nothing is lost track of."""
