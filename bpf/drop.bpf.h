@@ -27,10 +27,11 @@ static __always_inline bool is_cloned(struct sk_buff *skb)
 }
 
 /*
- * Whether a packet was one of two or more that a device above this one gets: of a bond the
- * slave that waits drops what the other one has received, and a bridge's port that is blocked
- * what comes by another port (bond_handle_frame, br_handle_frame). Nothing tells such a slave
- * from one in use, nor such a port: of a port it is what is sent to many.
+ * Whether a packet that has not come to IP was one of two or more that a device above this one
+ * gets: of a bond the slave that waits drops what the other one has received, and a bridge's
+ * port that is blocked what comes by another port (bond_handle_frame, br_handle_frame).
+ * Nothing tells such a slave from one in use, nor such a port: of a port it is what is sent to
+ * many.
  */
 static __always_inline bool is_redundant(struct sk_buff *skb)
 {
@@ -44,12 +45,15 @@ static __always_inline bool is_redundant(struct sk_buff *skb)
 		(pkt_type == PACKET_BROADCAST || pkt_type == PACKET_MULTICAST));
 }
 
-/* Whether the packet is known not to be for this host to answer, or not this one of several. */
+/*
+ * Whether the packet is known not to be for this host to answer, or not this one of several.
+ * @at_ip: a hook saw it come to IP.
+ */
 static __always_inline bool passes_through(struct sk_buff *skb, __u8 family,
-					   const struct echo_key *key)
+					   const struct echo_key *key, bool at_ip)
 {
-	if (pkt_type_of(skb, TYPED_TRACEPOINT) == PACKET_OTHERHOST || is_redundant(skb) ||
-	    is_bridged_on(skb, TYPED_TRACEPOINT))
+	if (pkt_type_of(skb, TYPED_TRACEPOINT) == PACKET_OTHERHOST ||
+	    (!at_ip && is_redundant(skb)) || is_bridged_on(skb, TYPED_TRACEPOINT))
 		return true;
 	return !is_multicast(family, key->local) && is_routed_on(skb, family, TYPED_TRACEPOINT);
 }
@@ -82,7 +86,7 @@ static __always_inline struct icmp_rtt_event *open_dropped(struct cpu_state *cpu
 	if (!arrival || !arrival->recv_ns || !same_echo(&arrival->key, key) ||
 	    went_elsewhere(arrival, key))
 		return NULL;
-	if (passes_through(skb, family, key))
+	if (passes_through(skb, family, key, arrival->ip_rcv_ns))
 		return NULL;
 	session = open_session(cpu, family, key, bpf_ktime_get_ns(), false);
 	if (!session)
@@ -198,7 +202,7 @@ static __always_inline bool is_settled(struct cpu_state *cpu, struct sk_buff *sk
 		return true;
 	}
 	if (packet->kind == PACKET_REQUEST && session->skb[HOOK_RECV] == (__u64)skb &&
-	    passes_through(skb, family, key)) {
+	    passes_through(skb, family, key, session->ts_ns[HOOK_IP_RCV])) {
 		disown(cpu, slot_of_session(session), word);
 		return true;
 	}

@@ -235,6 +235,23 @@ def test_copies_for_the_slave_that_waits(redundant, backend, target):
     assert [echo["seq"] for echo in asked] == [1, 2, 3, 4, 5]
 
 
+def test_what_was_sent_to_many_is_dropped(macvlan, backend):
+    """By a firewall, though the device has a handler as a bridge's port has one."""
+    sh(
+        """
+        nft add table ip irtmany
+        nft 'add chain ip irtmany in { type filter hook input priority 0; }'
+        nft add rule ip irtmany in icmp type echo-request drop"""
+    )
+    script = "ip netns exec irtpeer ping -b -c 1 -W 0.1 10.77.0.255 >&2 || true"
+    try:
+        run = follow(script, backend, "--timeout", "1")
+    finally:
+        sh("nft delete table ip irtmany")
+    (asked,) = run.of("rx", netns=os.stat("/proc/self/ns/net").st_ino)
+    assert (asked["reason"], asked["drop"]["path"], asked["last_stage"]) == ("dropped", 1, 1)
+
+
 def test_what_was_sent_to_many_comes_in_again(redundant, backend):
     """By the slave that waits, which drops it: the request has left all the same."""
     sh(
