@@ -369,6 +369,7 @@ static __always_inline __u16 sum_without_type(const struct packet *packet)
 	__u32 sum = (__u16)~bpf_ntohs(packet->checksum) + (__u16)~(packet->type << 8);
 
 	sum = (sum & 0xFFFF) + (sum >> 16);
+	/* 0xFFFF stands for zero, too; without a branch, which is verified both ways. */
 	return sum + ((sum + 1) >> 16);
 }
 

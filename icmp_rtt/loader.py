@@ -21,6 +21,7 @@ from icmp_rtt.kernel.btf import Btf
 from icmp_rtt.kernel.kernelbtf import has_own_btf
 from icmp_rtt.kernel.objfile import ObjectFile, read_object
 from icmp_rtt.kernel.shares import load_shares
+from icmp_rtt.record import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -168,7 +169,7 @@ class Loader:
         self._sweep_step = self.btf.enum("sweep_step")["SWEEP_SLOTS"]
         if self._sweep_step <= 0:
             raise misfit(f"a sweep of {self._sweep_step} slots has no end")
-        self._size_without_stacks = self._event.fields["stack_bytes"].offset
+        size_of(self._event, stacks=False)  # refused now, if it has none
 
     def require(self, program: str) -> None:
         """Refuse an object without ``program``.
@@ -183,7 +184,7 @@ class Loader:
 
     def record_size(self, stacks: bool) -> int:
         """Bytes of a record, and of what is recorded of a session."""
-        return self._event.size if stacks else self._size_without_stacks
+        return size_of(self._event, stacks)
 
     def load(
         self,

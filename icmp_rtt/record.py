@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Values = tuple[Any, ...]
 
-__all__ = ("RecordLayout", "bytes_of")
+__all__ = ("RecordLayout", "bytes_of", "size_of")
 
 # Members of struct icmp_rtt_event by what is taken at once, in this order.
 _FIXED = ("family", "direction", "outcome", "id", "seq", "netns", "drop_side", "error_ts_ns")
@@ -136,6 +136,11 @@ def _places(layout: Format) -> Named[int]:
 
 def _picker(where: Named[int], names: tuple[str, ...]) -> Callable[[Values], Values]:
     return itemgetter(*[where[name] for name in names])
+
+
+def size_of(event: StructLayout, stacks: bool) -> int:
+    """Bytes of a record of ``event``, with or without stacks."""
+    return event.size if stacks else event.fields[_FIRST_OF_STACKS].offset
 
 
 def bytes_of(event: StructLayout, name: str) -> slice:

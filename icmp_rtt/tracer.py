@@ -18,6 +18,7 @@ from icmp_rtt.config import config_of
 from icmp_rtt.counters import Counters
 from icmp_rtt.errors import LibbpfError
 from icmp_rtt.privileges import give_up_privileges
+from icmp_rtt.record import size_of
 from icmp_rtt.refusal import refused_everything
 from icmp_rtt.survey import survey
 
@@ -270,7 +271,7 @@ class Tracer:
         event = loader.btf.struct("icmp_rtt_event")
         self._stamps, self._stamps_at = event.fields["ts_ns"].numbers, event.fields["ts_ns"].offset
         self._outcome_at = event.fields["outcome"].offset
-        self._least = event.fields["stack_bytes"].offset  # of a record without stacks
+        self._least = size_of(event, stacks=False)
         outcomes = loader.btf.enum("icmp_rtt_outcome")
         self._open = outcomes["OUTCOME_OPEN"]
         self._complete = (outcomes["OUTCOME_COMPLETE"], outcomes["OUTCOME_AMBIGUOUS"])

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from icmp_rtt.errors import misfit
-from icmp_rtt.record import bytes_of
+from icmp_rtt.record import bytes_of, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ class Unanswered:
     def __init__(self, btf: Btf) -> None:
         event = btf.struct("icmp_rtt_event")
         outcomes = btf.enum("icmp_rtt_outcome")
-        self._least = event.fields["stack_bytes"].offset  # of a record without stacks
+        self._least = size_of(event, stacks=False)
         self._outcome_at = event.fields["outcome"].offset
         self._direction_at = event.fields["direction"].offset
         self._complete = outcomes["OUTCOME_COMPLETE"]
