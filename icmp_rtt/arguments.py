@@ -7,7 +7,7 @@ Flags that the original tool has keep its names and meanings.
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from icmp_rtt import options as opt
 from icmp_rtt.errors import OptionError
@@ -40,12 +40,17 @@ COMMAND, that of the command: 126 if it cannot be run, 127 if it is not there,
 128 + N if signal N ended it, or came before it was started."""
 
 
-class Request(NamedTuple):
-    """What the command line asks for."""
+class Request:
+    """What the command line asks for.
 
-    action: str  # "trace", "check", "version" or "help"
-    options: opt.Options
-    help: str = ""
+    Args:
+        action: "trace", "check", "version" or "help".
+    """
+
+    def __init__(self, action: str, options: opt.Options, help: str = "") -> None:
+        self.action = action
+        self.options = options
+        self.help = help
 
 
 class _HelpAsked(Exception):

@@ -18,8 +18,8 @@ from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError, misfit, 
 from icmp_rtt.kernel.atomics import without_atomics
 from icmp_rtt.kernel.bpfobject import Object
 from icmp_rtt.kernel.btf import Btf
+from icmp_rtt.kernel.files import read_object
 from icmp_rtt.kernel.kernelbtf import has_own_btf
-from icmp_rtt.kernel.objfile import ObjectFile, read_object
 from icmp_rtt.kernel.shares import load_shares
 from icmp_rtt.record import size_of
 
@@ -291,6 +291,8 @@ class Loader:
         """The file for a kernel with or without atomics."""
         if atomics:
             return self._data
+        from icmp_rtt.kernel.objfile import ObjectFile  # not for what most starts load
+
         return ObjectFile(self._data, self._path).with_code(without_atomics)
 
     def _opened(self, data: bytes) -> Object:
@@ -334,6 +336,8 @@ def _check(data: bytes, path: str) -> None:
     Raises:
         ObjectError: it is not, or damaged.
     """
+    from icmp_rtt.kernel.objfile import ObjectFile  # not for what came with the package
+
     file = ObjectFile(data, path)
     Btf(file.btf).struct("icmp_rtt_event")
     file.symbol("config")

@@ -8,7 +8,7 @@ was recorded of them.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from icmp_rtt import stages
 
@@ -22,10 +22,10 @@ __all__ = ("Facts", "Plan", "choose", "problem", "silent", "to_try")
 _SEND, _LOCAL_OUT, _XMIT, _RECV, _IP_RCV, _ICMP_RCV = range(6)
 
 
-class Facts(NamedTuple):
-    """What is known of a kernel.
+class Facts:
+    """What is known of a kernel; never changed.
 
-    Attributes:
+    Args:
         functions: those in kallsyms, by exactly this name.
         refused: why, by program, for those that would not load or attach.
         silent: programs that attached, and did not see the echo of the self-test.
@@ -33,27 +33,47 @@ class Facts(NamedTuple):
         absent: why a function is not among ``functions``.
     """
 
-    functions: frozenset[str]
-    refused: Mapping[str, str] = MappingProxyType({})
-    silent: frozenset[str] = frozenset()
-    tried: bool = True
-    absent: str = "this kernel has no function of this name"
+    def __init__(
+        self,
+        functions: frozenset[str],
+        refused: Mapping[str, str] = MappingProxyType({}),
+        silent: frozenset[str] = frozenset(),
+        tried: bool = True,
+        absent: str = "this kernel has no function of this name",
+    ) -> None:
+        self.functions = functions
+        self.refused = refused
+        self.silent = silent
+        self.tried = tried
+        self.absent = absent
 
     def without(self, program: str, why: str) -> Facts:
         """The same, and ``program`` is refused."""
-        return self._replace(refused={**self.refused, program: why})
+        refused = {**self.refused, program: why}
+        return Facts(self.functions, refused, self.silent, self.tried, self.absent)
+
+    def with_silent(self, programs: Iterable[str]) -> Facts:
+        """The same, and ``programs`` saw nothing."""
+        silent = self.silent.union(programs)
+        return Facts(self.functions, self.refused, silent, self.tried, self.absent)
 
 
-class Plan(NamedTuple):
+class Plan:
     """Probes by IP version and hook; an empty tuple where a stage cannot be had.
 
-    Attributes:
+    Args:
         notes: what the facts made different from the table's first choice.
     """
 
-    backend: str
-    probes: Mapping[tuple[int, int], tuple[Probe, ...]]
-    notes: tuple[str, ...] = ()
+    def __init__(
+        self,
+        backend: str,
+        probes: Mapping[tuple[int, int], tuple[Probe, ...]],
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.backend = backend
+        self.probes = probes
+        self.notes = notes
 
     @property
     def programs(self) -> list[str]:
@@ -138,7 +158,7 @@ def to_try(plan: Plan, facts: Facts) -> list[Probe]:
     for (family, hook), chosen in plan.probes.items():
         found.update(dict.fromkeys(chosen))
         while any(probe.doubtful for probe in chosen):
-            facts = facts._replace(silent=facts.silent | {p.program for p in chosen})
+            facts = facts.with_silent(probe.program for probe in chosen)
             chosen = _best(plan.backend, family, hook, facts)[0]
             found.update(dict.fromkeys(chosen))
     return list(found)

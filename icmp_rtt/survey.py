@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from icmp_rtt import plan as planning
 from icmp_rtt import refusal, selftest, stages
@@ -38,18 +38,43 @@ _ECHOES = 3  # of our own at the most, until each probe has seen one
 _IGNORING = {4: "net.ipv4.icmp_echo_ignore_all", 6: "net.ipv6.icmp.echo_ignore_all"}
 
 
-class Survey(NamedTuple):
-    """What the host lets us have: attached, until the object is closed."""
+class Survey:
+    """What the host lets us have: attached, until the object is closed.
 
-    plan: Plan
-    kernel: KernelFacts
-    notes: tuple[str, ...]  # what was asked for and is not to be had on this host
-    passed_over: tuple[str, ...]  # back ends that were tried before, and why they are not used
-    refusals: str  # what libbpf and the verifier said of programs that were refused
-    proved: bool  # by an echo of our own
-    object: Object
-    links: dict[str, Link]  # by program
-    drops_unseen: str | None  # why; None if they are seen
+    Args:
+        plan: that of the back end that holds.
+        kernel: what it was chosen by.
+        object: loaded.
+        links: of the programs attached, by name.
+        notes: what was asked for and is not to be had on this host.
+        passed_over: back ends that were tried before, and why they are not used.
+        refusals: what libbpf and the verifier said of programs that were refused.
+        proved: by an echo of our own.
+        drops_unseen: why; None if they are seen.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        kernel: KernelFacts,
+        object: Object,
+        links: dict[str, Link],
+        *,
+        notes: tuple[str, ...],
+        passed_over: tuple[str, ...],
+        refusals: str,
+        proved: bool,
+        drops_unseen: str | None,
+    ) -> None:
+        self.plan = plan
+        self.kernel = kernel
+        self.object = object
+        self.links = links
+        self.notes = notes
+        self.passed_over = passed_over
+        self.refusals = refusals
+        self.proved = proved
+        self.drops_unseen = drops_unseen
 
 
 def survey(
@@ -81,13 +106,13 @@ def survey(
             return Survey(
                 plan,
                 kernel,
-                notes,
-                tuple(passed_over),
-                "".join(attempt.refusals),
-                loopback is not None,
                 attempt.object,
                 attempt.links,
-                unseen,
+                notes=notes,
+                passed_over=tuple(passed_over),
+                refusals="".join(attempt.refusals),
+                proved=loopback is not None,
+                drops_unseen=unseen,
             )
         passed_over.append(": ".join(filter(None, (backend, _why_not(plan), attempt.remedy))))
     causes = ["; ".join(passed_over)]
@@ -179,9 +204,11 @@ class _Attempt:
             self._close()
 
     def _first_facts(self, backend: str) -> Facts:
-        facts = Facts(self._kernel.functions, tried=self._loopback is not None)
+        functions, tried = self._kernel.functions, self._loopback is not None
+        facts = Facts(functions, tried=tried)
         if not self._kernel.names_listed:
-            facts = facts._replace(absent="/proc/kallsyms is empty, so none can be looked up")
+            why = "/proc/kallsyms is empty, so none can be looked up"
+            facts = Facts(functions, tried=tried, absent=why)
         for probe in (*stages.probes(backend, self._options.families), *stages.DROP_PROBES):
             if probe.needs_btf and not self._kernel.own_btf:
                 facts = facts.without(probe.program, "this kernel has no BTF of its own")
@@ -247,7 +274,7 @@ class _Attempt:
             silent = planning.silent(attached, self._fired(self.object, attached))
             if all(probe.doubtful for probe in attached if probe.program in silent):
                 break
-        return facts._replace(silent=facts.silent | silent)
+        return facts.with_silent(silent)
 
     def _ping(self, loopback: Loopback) -> None:
         for family in loopback.ping():

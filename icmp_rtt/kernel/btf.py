@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from struct import Struct
-from typing import NamedTuple
 
 from icmp_rtt.errors import ObjectError
 from icmp_rtt.kernel.layout import CODES, Field, StructLayout
@@ -47,24 +46,27 @@ _ENUMERATOR = Struct("<II")
 _ENUMERATOR64 = _TRIPLE
 
 
-class Variable(NamedTuple):
+class Variable:
     """A global variable: where it lies in its section and how long it is, in bytes."""
 
-    section: str
-    offset: int
-    size: int
+    def __init__(self, section: str, offset: int, size: int) -> None:
+        self.section = section
+        self.offset = offset
+        self.size = size
 
 
-class _Type(NamedTuple):
+class _Type:
     """The part that all types have, decoded."""
 
-    type_id: int
-    kind: int
-    name: str
-    flag: bool  # STRUCT: offsets hold bit sizes; ENUM: values are signed (clang 14 never says so)
-    vlen: int  # number of members
-    size: int  # or the type referred to
-    trailer: int  # where the rest begins
+    def __init__(self, type_id: int, name: str, info: int, size: int, trailer: int) -> None:
+        self.type_id = type_id
+        self.name = name
+        self.kind = info >> 24 & 0x1F
+        # STRUCT: offsets hold bit sizes; ENUM: values are signed (clang 14 never says so)
+        self.flag = bool(info >> 31)
+        self.vlen = info & 0xFFFF  # number of members
+        self.size = size  # or the type referred to
+        self.trailer = trailer  # where the rest begins
 
 
 class Btf:
@@ -173,8 +175,7 @@ class Btf:
             raise ObjectError(f"damaged BTF: type {type_id} of {len(self._offsets) - 1}")
         at = self._offsets[type_id]
         name_off, info, size = _TRIPLE.unpack_from(self._types, at)
-        kind, flag, vlen = info >> 24 & 0x1F, bool(info >> 31), info & 0xFFFF
-        return _Type(type_id, kind, self._string(name_off), flag, vlen, size, at + 12)
+        return _Type(type_id, self._string(name_off), info, size, at + 12)
 
     def _members(self, entry: _Type, each: Struct) -> Iterator[tuple[int, ...]]:
         """The members behind a type; the index has seen that they are all there."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from icmp_rtt.background import Background
 from icmp_rtt.kernel.atomics import has_atomics
@@ -34,24 +34,44 @@ def lockdown() -> str:
         return "unknown"
 
 
-class KernelFacts(NamedTuple):
+class KernelFacts:
     """What was found, by name and never by version.
 
     The commits behind the features are in bpf/compat.bpf.h.
+
+    Args:
+        own_btf: without it no program that the kernel checks by BTF can be loaded.
+        functions: those in kallsyms. What is not in BTF as well, none of ours on any stock
+            kernel, is found when it is refused: to look for each name in 140,000 types would
+            take as long as kallsyms.
+        names_listed: kallsyms lists something at all.
+        typed_headers: it has bpf_rdonly_cast.
+        typed_task: it has bpf_get_current_task_btf.
+        atomics: it can compare and exchange.
+        drop_reasons: enum skb_drop_reason, shortened; empty: none are given.
+        variables: their addresses; those of one use all or none: hidden from this process, or
+            the kernel has them as constants.
     """
 
-    own_btf: bool  # without it no program that the kernel checks by BTF can be loaded
-    # In kallsyms. What is not in BTF as well, none of ours on any stock kernel, is found
-    # when it is refused: to look for each name in 140,000 types would take as long as kallsyms.
-    functions: frozenset[str]
-    names_listed: bool  # kallsyms lists something at all
-    typed_headers: bool  # has bpf_rdonly_cast
-    typed_task: bool  # has bpf_get_current_task_btf
-    atomics: bool  # can compare and exchange
-    drop_reasons: dict[int, str]  # enum skb_drop_reason, shortened; empty: none are given
-    # Addresses of variables; those of one use all or none: hidden from this process, or
-    # the kernel has them as constants.
-    variables: dict[str, int]
+    def __init__(
+        self,
+        own_btf: bool,
+        functions: frozenset[str],
+        names_listed: bool,
+        typed_headers: bool,
+        typed_task: bool,
+        atomics: bool,
+        drop_reasons: dict[int, str],
+        variables: dict[str, int],
+    ) -> None:
+        self.own_btf = own_btf
+        self.functions = functions
+        self.names_listed = names_listed
+        self.typed_headers = typed_headers
+        self.typed_task = typed_task
+        self.atomics = atomics
+        self.drop_reasons = drop_reasons
+        self.variables = variables
 
     @property
     def tells_kprobes(self) -> bool:

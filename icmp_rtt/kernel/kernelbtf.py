@@ -15,8 +15,8 @@ from errno import ENOENT, ENOMEM
 
 from icmp_rtt.errors import LibbpfError, ObjectError, RequirementError, shortage
 from icmp_rtt.kernel.btf import MAGIC, Btf
+from icmp_rtt.kernel.files import read_file
 from icmp_rtt.kernel.libbpf import Handle, Libbpf, btf_bytes, decoded_name
-from icmp_rtt.kernel.objfile import read_file
 
 __all__ = ("KernelBtf", "check_file", "has_own_btf")
 

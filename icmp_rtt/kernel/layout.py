@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The layout of a C struct, and the ``struct`` format that takes its bytes apart.
 
-Knows nothing of where a layout was read.
+Knows nothing of where a layout was read. Plain classes, as in all that a start imports before
+it can load: of a NamedTuple typing compiles each annotation, and makes a class of that.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from struct import Struct, pack
 from struct import error as StructError
-from typing import NamedTuple
 
 from icmp_rtt.errors import ObjectError, misfit
 from icmp_rtt.kernel.named import Named
@@ -20,10 +20,10 @@ __all__ = ("CODES", "Field", "Format", "StructLayout")
 CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
-class Format(NamedTuple):
+class Format:
     """What ``struct.Struct`` needs to take a record apart.
 
-    Attributes:
+    Args:
         struct: name of the struct.
         format: little endian, padding spelled out.
         names: one for each value unpacked, in order: ``ts_ns[0]``,
@@ -31,10 +31,11 @@ class Format(NamedTuple):
         size: bytes that the format covers.
     """
 
-    struct: str
-    format: str
-    names: tuple[str, ...]
-    size: int
+    def __init__(self, struct: str, format: str, names: tuple[str, ...], size: int) -> None:
+        self.struct = struct
+        self.format = format
+        self.names = names
+        self.size = size
 
     def pack(self, values: Mapping[str, int]) -> bytes:
         """The bytes of a struct that has these values, and is zero elsewhere.
@@ -51,10 +52,10 @@ class Format(NamedTuple):
             raise misfit(f"struct {self.struct} does not fit: {error}") from error
 
 
-class Field(NamedTuple):
+class Field:
     """A member of a struct.
 
-    Attributes:
+    Args:
         offset: bytes from the start of the struct it is a member of.
         size: bytes of one element.
         dims: lengths of the array's dimensions, outermost first; () for a scalar.
@@ -63,13 +64,23 @@ class Field(NamedTuple):
         struct: layout of the element if it is a struct or union.
     """
 
-    name: str
-    offset: int
-    size: int
-    dims: tuple[int, ...]
-    signed: bool
-    char: bool
-    struct: StructLayout | None
+    def __init__(
+        self,
+        name: str,
+        offset: int,
+        size: int,
+        dims: tuple[int, ...],
+        signed: bool,
+        char: bool,
+        struct: StructLayout | None,
+    ) -> None:
+        self.name = name
+        self.offset = offset
+        self.size = size
+        self.dims = dims
+        self.signed = signed
+        self.char = char
+        self.struct = struct
 
     @property
     def elements(self) -> int:
@@ -105,12 +116,13 @@ class Field(NamedTuple):
         return self.struct
 
 
-class StructLayout(NamedTuple):
+class StructLayout:
     """A struct: its size in bytes, and its fields in the order of declaration."""
 
-    name: str
-    size: int
-    fields: Named[Field]
+    def __init__(self, name: str, size: int, fields: Named[Field]) -> None:
+        self.name = name
+        self.size = size
+        self.fields = fields
 
     def format(self, stop: str | None = None) -> Format:
         """The format of the whole struct, or of what lies before field ``stop``.

@@ -14,18 +14,16 @@ nothing of libbpf or of BTF. Any bytes give a value or an ObjectError.
 
 from __future__ import annotations
 
-import os
-import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from icmp_rtt.errors import ObjectError, RequirementError
+from icmp_rtt.kernel.files import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("ObjectFile", "Symbol", "read_file", "read_object")
+__all__ = ("ObjectFile", "Symbol")
 
-_MAX_OBJECT = 4 << 20  # bytes; ours is below 2 MiB
 _MAX_NAME = 255
 _IDENT = b"\x7fELF"
 _HEADER_SIZE, _SECTION_SIZE, _SYMBOL_SIZE = 64, 64, 24  # of 64-bit ELF
@@ -189,35 +187,6 @@ class ObjectFile:
 
     def _error(self, what: str) -> ObjectError:
         return ObjectError(f"{self.path}: {what}")
-
-
-def read_object(path: str) -> bytes:
-    """The bytes of the BPF object in file ``path``, unseen.
-
-    Raises:
-        ObjectError: it cannot be read, or is too long for one; see ``read_file``.
-    """
-    return read_file(path, "BPF object", _MAX_OBJECT)
-
-
-def read_file(path: str, what: str, limit: int, count: int = -1) -> bytes:
-    """All bytes, or the first ``count``, of the regular file ``path``, which holds a ``what``.
-
-    Raises:
-        ObjectError: it is missing, unreadable, no regular file, or longer than
-            ``limit`` bytes.
-    """
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise ObjectError(f"{path}: not a regular file: a {what} is expected")
-        if status.st_size > limit:
-            raise ObjectError(f"{path}: {status.st_size} bytes are too many for a {what}")
-        with open(path, "rb") as file:
-            return file.read(status.st_size if count < 0 else count)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ObjectError(f"cannot read {what} {path}: {reason}") from error
 
 
 def _elf_structs() -> Any:

@@ -13,7 +13,6 @@ import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from operator import attrgetter, itemgetter
-from typing import NamedTuple
 
 from icmp_rtt.errors import RequirementError
 from icmp_rtt.kernel.procfile import ProcFile
@@ -31,10 +30,13 @@ _digits = itemgetter(slice(16))  # a line's address
 _high = attrgetter("high")
 
 
-class _Block(NamedTuple):
-    low: int  # least and greatest address; where modules are, of functions alone
-    high: int
-    lines: bytes  # "ADDRESS TYPE NAME" or "ADDRESS TYPE NAME TAB [MODULE]"
+class _Block:
+    __slots__ = ("high", "lines", "low")  # there are some hundreds
+
+    def __init__(self, low: int, high: int, lines: bytes) -> None:
+        self.low = low  # least and greatest address; where modules are, of functions alone
+        self.high = high
+        self.lines = lines  # "ADDRESS TYPE NAME" or "ADDRESS TYPE NAME TAB [MODULE]"
 
 
 class Symbols:

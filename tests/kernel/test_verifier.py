@@ -101,7 +101,7 @@ class Machine:
         self.loader = Loader(Libbpf(), carried_path(name), None)
         kernel = read_facts(self.loader.lib, Symbols(), stages.functions((4, 6)), None)
         if name == carried.OBJECT_WITHOUT_BTF:
-            kernel = kernel._replace(own_btf=False, typed_headers=False, typed_task=False)
+            kernel.own_btf = kernel.typed_headers = kernel.typed_task = False
         self.kernel = kernel
         self.facts = plan.Facts(kernel.functions)
         for backend in stages.BACKENDS:

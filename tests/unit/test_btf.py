@@ -60,8 +60,9 @@ def test_a_variable_is_found_in_its_section():
     w.add(DATASEC, ".rodata", 12, struct.pack("<6I", third, 0, 4, second, 8, 4), 2)
     w.add(VAR, "nowhere", u32, bytes(4))
     btf = Btf(w.bytes())
-    assert btf.variable("second") == (".rodata", 8, 4)
-    assert btf.variable("first") == (".bss", 0, 4)
+    second, first = btf.variable("second"), btf.variable("first")
+    assert (second.section, second.offset, second.size) == (".rodata", 8, 4)
+    assert (first.section, first.offset, first.size) == (".bss", 0, 4)
     for name in ("nowhere", "u32", "secon"):
         with pytest.raises(ObjectError, match=f"variable {name}"):
             btf.variable(name)

@@ -15,6 +15,7 @@ from icmp_rtt import carried, loader
 from icmp_rtt.errors import LibbpfError, ObjectError
 from icmp_rtt.kernel.bpfobject import Object
 from icmp_rtt.kernel.btf import Btf
+from icmp_rtt.kernel.layout import Format
 from icmp_rtt.kernel.libbpf import Libbpf
 from icmp_rtt.kernel.objfile import ObjectFile
 from icmp_rtt.loader import Loader, Refused
@@ -49,7 +50,8 @@ def test_libbpf_and_the_symbol_table_agree_on_the_place_of_the_configuration(lib
     with contextlib.closing(Loader(lib, path, None)) as found:
         place = found.btf.variable("config")
     symbol = ObjectFile.read(path).symbol("config")
-    assert place == (symbol.section, symbol.offset, symbol.size)
+    found_at = (place.section, place.offset, place.size)
+    assert found_at == (symbol.section, symbol.offset, symbol.size)
 
 
 def test_the_readme_knows_how_long_a_session_is(lib):
@@ -161,7 +163,7 @@ def test_a_sweep_is_told_what_it_is_to_do_by_name(lib):
         assert found.sweep(obj, 77, last_time=True) == 6
         assert told == [(77, 0, 1, 0), (77, 256, 1, 0)]
         names = ("ending", "first", "last_time", "oldest_ns")
-        found._sweep = found._sweep._replace(names=names)
+        found._sweep = Format("sweep", found._sweep.format, names, found._sweep.size)
         found.sweep(obj, 77, ending=True)
     assert told[2:] == [(1, 0, 0, 77), (1, 256, 0, 77)]
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the self-test's echoes teach of a plan that was attached."""
 
+import copy
 import os
 import struct
 
@@ -79,7 +80,8 @@ def test_btf_that_no_echo_has_tried():
     options = Options(backend="kprobe", families=(4,), btf="x.btf")
     for own_btf in (True, False):
         for loopback in (Kernel(), None):
-            facts = FACTS._replace(own_btf=own_btf)
+            facts = copy.copy(FACTS)
+            facts.own_btf = own_btf
             found = survey(options, loopback or Kernel(), facts, {"stacks": 0}, loopback)
             assert (question in found.notes) == (not own_btf and loopback is None)
     found = survey(options._replace(btf=None), Kernel(), facts, {"stacks": 0}, None)
