@@ -201,7 +201,7 @@ class Loader:
             Refused: the kernel would not have one of them.
             LibbpfError: loading failed otherwise.
         """
-        programs = list(programs)
+        programs = [*programs, _SWEEP]
         shared = len(programs) > 1 and len(os.sched_getaffinity(0)) > 1
         try:
             if self.lib.listening or not shared:
@@ -245,7 +245,7 @@ class Loader:
         self, obj: Object, programs: list[str], config: Mapping[str, Setting], max_sessions: int
     ) -> None:
         """All that there is to do before the kernel gets to see it."""
-        for name in (*programs, _SWEEP):
+        for name in programs:
             obj.programs[name].set_autoload(True)
         buckets = self._buckets(max_sessions)
         config = {**config, "bucket_mask": buckets - 1}
@@ -345,6 +345,6 @@ def _check(data: bytes, path: str) -> None:
 
 def _culprit(log: str, programs: Iterable[str]) -> str | None:
     """The last program that libbpf complained of."""
-    found = [(log.rfind(f"'{name}'"), name) for name in programs]
+    found = [(log.rfind(f"'{name}'"), name) for name in programs if name != _SWEEP]
     at, name = max(found, default=(-1, ""))
     return name if at >= 0 else None

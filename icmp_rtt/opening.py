@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from icmp_rtt import selftest, stages
 from icmp_rtt.background import Background
 from icmp_rtt.errors import IcmpRttError
-from icmp_rtt.kernel.facts import read_facts
-from icmp_rtt.kernel.libbpf import Libbpf
+from icmp_rtt.kernel.listing import Listing
 from icmp_rtt.kernel.memory import give_memory_back
 from icmp_rtt.kernel.symbols import Symbols
 from icmp_rtt.privileges import check_privileges
@@ -47,7 +46,7 @@ def opening(options: Options) -> Iterator[Opened]:
 
 
 class Opened:
-    """A kernel that is being read by a thread.
+    """A kernel that is being read, by threads.
 
     Args:
         loopback: what a plan is to be proved with; None if it is not.
@@ -64,9 +63,17 @@ class Opened:
         self.loopback = loopback
         self.symbols = Symbols()
         self._options = options
-        give_memory_back()
-        self._lib = Libbpf(options.libbpf, options.verbose)
         self._loader: Loader | None = None
+        give_memory_back()
+        self._listing = Listing(self.symbols, stages.functions(options.families))
+        try:
+            from icmp_rtt.kernel.libbpf import Libbpf  # read while the kernel lists its symbols
+
+            self._lib = Libbpf(options.libbpf, options.verbose)
+        except BaseException:
+            self._listing.wait()
+            self.symbols.close()
+            raise
         self._facts = Background(self._read_facts, "facts")
 
     def read(self) -> tuple[Loader, KernelFacts]:
@@ -91,11 +98,13 @@ class Opened:
         return loader, self._facts.result()
 
     def close(self) -> None:
-        """Wait for the thread, and close what was opened for nothing."""
+        """Wait for the threads, and close what was opened for nothing."""
         self._facts.wait()
+        self._listing.wait()
         if self._loader is not None:
             self._loader.close()
 
     def _read_facts(self) -> KernelFacts:
-        functions = stages.functions(self._options.families)
-        return read_facts(self._lib, self.symbols, functions, self._options.btf)
+        from icmp_rtt.kernel.facts import read_facts
+
+        return read_facts(self._lib, self._listing, self._options.btf)

@@ -3,26 +3,17 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from icmp_rtt.background import Background
 from icmp_rtt.kernel.atomics import has_atomics
 from icmp_rtt.kernel.kernelbtf import KernelBtf, check_file, has_own_btf
+from icmp_rtt.kernel.listing import KPROBES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from icmp_rtt.kernel.libbpf import Libbpf
-    from icmp_rtt.kernel.symbols import Symbols
+    from icmp_rtt.kernel.listing import Listing
 
 __all__ = ("KernelFacts", "lockdown", "read_facts")
-
-
-# Variables that are of use together alone: of x86-64 with CONFIG_DYNAMIC_MEMORY_LAYOUT, as
-# every Debian kernel has it, and of kprobes (kernel/kprobes.c, kernel/bpf/syscall.c).
-_PAGES = ("page_offset_base", "vmemmap_base")
-_KPROBES = ("__per_cpu_offset", "current_kprobe", "bpf_prog_active")
 
 
 def lockdown() -> str:
@@ -76,17 +67,15 @@ class KernelFacts:
     @property
     def tells_kprobes(self) -> bool:
         """Whether a program can find out that the kernel runs no kprobe at the moment."""
-        return all(name in self.variables for name in _KPROBES)
+        return all(name in self.variables for name in KPROBES)
 
     def drop_reason(self, wanted: str) -> int:
         """The number of a drop reason, 0 where the kernel has none of this name."""
         return next((n for n, name in self.drop_reasons.items() if name == wanted), 0)
 
 
-def read_facts(
-    lib: Libbpf, symbols: Symbols, functions: Iterable[str], btf_path: str | None
-) -> KernelFacts:
-    """Look up ``functions`` and the features.
+def read_facts(lib: Libbpf, listing: Listing, btf_path: str | None) -> KernelFacts:
+    """Look up the features, and wait for what kallsyms has.
 
     Raises:
         RequirementError: no BTF, or kallsyms cannot be read.
@@ -95,30 +84,19 @@ def read_facts(
     own = has_own_btf()
     if btf_path is not None:
         check_file(lib, btf_path)
-    find = partial(symbols.find, frozenset(functions), (*_PAGES, *_KPROBES))
-    listed = Background(find, "kallsyms")  # written anew by the kernel for who reads it
-    try:
-        with KernelBtf(lib, None if own else btf_path) as btf:
-            reasons = btf.enum_names("skb_drop_reason")
-            typed_headers = own and btf.has_function("bpf_rdonly_cast")
-            typed_task = own and btf.has_function("bpf_get_current_task_btf")
-    finally:
-        listed.wait()
-    found, variables = listed.result()
+    with KernelBtf(lib, None if own else btf_path) as btf:
+        reasons = btf.enum_names("skb_drop_reason")
+        typed_headers = own and btf.has_function("bpf_rdonly_cast")
+        typed_task = own and btf.has_function("bpf_get_current_task_btf")
     prefix = "SKB_DROP_REASON_"
     short = {number: name.replace(prefix, "", 1) for number, name in reasons.items()}
     return KernelFacts(
         own_btf=own,
-        functions=frozenset(found),
-        names_listed=bool(found) or not symbols.is_empty(),
+        functions=listing.functions,
+        names_listed=not listing.is_empty,
         typed_headers=typed_headers,
         typed_task=typed_task,
         atomics=has_atomics(lib),
         drop_reasons=short,
-        variables={
-            name: variables[name]
-            for use in (_PAGES, _KPROBES)
-            for name in use
-            if variables.keys() >= set(use)
-        },
+        variables=listing.variables,
     )

@@ -17,6 +17,7 @@ import pytest
 from icmp_rtt import carried, plan, stages
 from icmp_rtt.kernel.facts import read_facts
 from icmp_rtt.kernel.libbpf import Libbpf, LibbpfError
+from icmp_rtt.kernel.listing import Listing
 from icmp_rtt.kernel.symbols import Symbols
 from icmp_rtt.loader import Loader, Refused, carried_path
 
@@ -99,7 +100,8 @@ class Machine:
 
     def __init__(self, name):
         self.loader = Loader(Libbpf(), carried_path(name), None)
-        kernel = read_facts(self.loader.lib, Symbols(), stages.functions((4, 6)), None)
+        listing = Listing(Symbols(), stages.functions((4, 6)))
+        kernel = read_facts(self.loader.lib, listing, None)
         if name == carried.OBJECT_WITHOUT_BTF:
             kernel.own_btf = kernel.typed_headers = kernel.typed_task = False
         self.kernel = kernel

@@ -23,6 +23,7 @@ from icmp_rtt.kernel import library as library_module
 from icmp_rtt.kernel.bpfobject import Object
 from icmp_rtt.kernel.kernelbtf import KernelBtf, check_file
 from icmp_rtt.kernel.libbpf import Handle, Libbpf, Log
+from icmp_rtt.kernel.listing import Listing
 from icmp_rtt.kernel.symbols import Symbols
 
 INFO, DEBUG = 1, 2
@@ -296,7 +297,7 @@ def test_functions_are_those_in_kallsyms(real, tmp_path, monkeypatch):
     btf.write_bytes(kernel_like())
     kallsyms.write_text("ffffffff81000000 T ip_rcv\nffffffff81000010 t icmp_rcv.cold\n")
     names = ("ip_rcv", "icmp_rcv", "ip_rcv_core")
-    found = facts.read_facts(real, Symbols(str(kallsyms)), names, str(btf))
+    found = facts.read_facts(real, Listing(Symbols(str(kallsyms)), names), str(btf))
     assert found.functions == {"ip_rcv"}
     assert found.drop_reason("NO_SOCKET") == 3
 

@@ -266,7 +266,7 @@ def test_programs_are_shared_among_threads_where_there_are_processors(lib, monke
         monkeypatch.setattr(loader.os, "sched_getaffinity", lambda _: range(2))
         with lib.heard():
             found.load("abc", {}, 64)
-    assert loaded == [([], [["a", "c"], ["b"]])] + [(["a", "b", "c"], [])] * 2
+    assert loaded == [([], [["a", "c"], ["b", "sweep"]])] + [(["a", "b", "c", "sweep"], [])] * 2
 
 
 def test_a_refused_load_is_heard_the_second_time(lib, monkeypatch):

@@ -8,6 +8,8 @@ import pytest
 
 from icmp_rtt import loader, opening
 from icmp_rtt.errors import ObjectError, RequirementError
+from icmp_rtt.kernel import facts as kernel_facts
+from icmp_rtt.kernel import libbpf
 from icmp_rtt.options import Options
 
 
@@ -20,21 +22,36 @@ class FakeLoader:
         self.closed += 1
 
 
+class FakeListing:
+    """Of no kernel; those made are kept."""
+
+    made = []
+
+    def __init__(self, symbols, functions):
+        assert "icmp_rcv" in functions
+        self.symbols, self.waited = symbols, 0
+        self.made.append(self)
+
+    def wait(self):
+        self.waited += 1
+
+
 FACTS, LOADER = object(), FakeLoader()
 
 
 @pytest.fixture(autouse=True)
 def host(monkeypatch):
     """A host whose kernel and object are read at once; what it is made of can be changed."""
-    calls = SimpleNamespace(facts=lambda: FACTS, loader=lambda: LOADER, threads=[])
+    calls = SimpleNamespace(facts=lambda: FACTS, loader=lambda: LOADER, libbpf=object, threads=[])
 
     def read_facts(*_):
         calls.threads.append(threading.current_thread())
         return calls.facts()
 
     monkeypatch.setattr(opening, "check_privileges", lambda: None)
-    monkeypatch.setattr(opening, "Libbpf", lambda *_: None)
-    monkeypatch.setattr(opening, "read_facts", read_facts)
+    monkeypatch.setattr(opening, "Listing", FakeListing)
+    monkeypatch.setattr(libbpf, "Libbpf", lambda *_: calls.libbpf())
+    monkeypatch.setattr(kernel_facts, "read_facts", read_facts)
     monkeypatch.setattr(loader, "open_loader", lambda *_: calls.loader())
     return calls
 
@@ -128,6 +145,19 @@ def test_a_block_that_fails_leaves_no_thread_behind(host):
         raise KeyboardInterrupt
     (thread,) = host.threads
     assert not thread.is_alive()
+
+
+def test_without_libbpf_nothing_is_left_behind(host, monkeypatch):
+    """The look into kallsyms, which has begun by then, is waited for; its file is closed."""
+    closed = []
+    host.libbpf = raising(RequirementError("libbpf missing"))
+    monkeypatch.setattr(
+        opening.Symbols, "close", lambda _: closed.append(FakeListing.made[0].waited)
+    )
+    FakeListing.made.clear()
+    with pytest.raises(RequirementError, match="libbpf"):
+        read()
+    assert (closed, host.threads) == ([1], [])
 
 
 def test_privileges_come_first(host, monkeypatch):
