@@ -93,8 +93,9 @@ class Opened:
             if self._options.btf is not None:
                 self._facts.result()  # with a --btf that will not do no object can be opened
             raise
-        finally:
-            self._facts.wait()  # what is closed after an error is not to be in use
+        finally:  # what is closed after an error is not to be in use
+            self._facts.wait()
+            self._listing.wait()
         return loader, self._facts.result()
 
     def close(self) -> None:

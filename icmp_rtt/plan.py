@@ -23,7 +23,7 @@ _SEND, _LOCAL_OUT, _XMIT, _RECV, _IP_RCV, _ICMP_RCV = range(6)
 
 
 class Facts:
-    """What is known of a kernel; never changed.
+    """What is known of a kernel. What is learned of it makes another one.
 
     Args:
         functions: those in kallsyms, by exactly this name.
@@ -132,11 +132,15 @@ class Plan:
     @property
     def rx_open(self) -> int:
         """The hook that opens an echo that we answer: where it is known to be for us."""
-        return next(hook for hook in (_ICMP_RCV, _RECV) if self.covers(hook))
+        return self._last_receive
 
     @property
     def tx_close(self) -> int:
         """The hook that ends an echo that we sent: the last one covered."""
+        return self._last_receive
+
+    @property
+    def _last_receive(self) -> int:
         return next(hook for hook in (_ICMP_RCV, _RECV) if self.covers(hook))
 
     @property

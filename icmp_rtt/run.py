@@ -15,6 +15,7 @@ from icmp_rtt.errors import DecodeError, RequirementError
 from icmp_rtt.model import COMPLETE, DUPLICATE, LATE
 from icmp_rtt.netns import inode_of
 from icmp_rtt.report.summary import loss_warnings
+from icmp_rtt.tracer import sweep_interval_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +41,8 @@ _GATHER_S = 0.005
 _NICE = 19
 # What a record that could not be told changes, by whether it was of a complete echo.
 _LOST = {True: (("reported", -1), ("events_lost", 1)), False: (("incomplete_lost", 1),)}
-# After --timeout: the tracer looks for sessions past it ten times a second.
+# After --timeout, for the tracer to have looked for sessions past it: it does so ten times
+# a second.
 _GIVEN_UP_NS = 250_000_000
 
 
@@ -186,11 +188,7 @@ class _Reports:
 
     def _begin(self, tracer: Tracer, options: Options) -> JsonLines | TextReport:
         """Write what the run is made of, and choose the renderer."""
-
-        def drop_reason(number: int) -> str | None:
-            return tracer.drop_reasons.get(number)  # read from kernel BTF when first asked for
-
-        offset_ns = _clock_offset_ns()
+        drop_reason, offset_ns = tracer.drop_reasons.get, _clock_offset_ns()
         if self._json:
             from icmp_rtt.report.jsonl import JsonLines, start_line
 
@@ -230,7 +228,8 @@ class _Watch:
         self._tracer = tracer
         self._timeout_ns = options.timeout_ns
         # The tracer looks for sessions past --timeout between two polls.
-        self._poll_ms = min(_POLL_MS, max(1, options.timeout_ns // 4_000_000))
+        interval_ns = sweep_interval_ns(options.timeout_ns)
+        self._poll_ms = min(_POLL_MS, max(1, interval_ns // 1_000_000))
         self._signals = signals
         self._reports = reports
         self._idle = idle

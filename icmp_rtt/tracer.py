@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from icmp_rtt import netns, stages
@@ -35,14 +34,20 @@ if TYPE_CHECKING:
     from icmp_rtt.options import Options
     from icmp_rtt.plan import Plan
 
-__all__ = ("Tracer",)
+__all__ = ("Tracer", "sweep_interval_ns")
 
-# Sessions are looked through this often for those past --timeout, and four
-# times in that time if it is shorter than that.
 _SWEEP_NS = 100_000_000
 _LATER_NS = 1 << 64
 # Counted where ICMP is handed a reply, if that is where echoes end.
 _OTHER_REPLIES = ("duplicate_replies", "late_replies", "unmatched_replies")
+
+
+def sweep_interval_ns(timeout_ns: int) -> int:
+    """How often ``Tracer.poll`` looks through the sessions for those past --timeout.
+
+    Ten times a second, and four times in that time if it is shorter than that.
+    """
+    return min(_SWEEP_NS, timeout_ns // 4)
 
 
 class Tracer:
@@ -118,7 +123,7 @@ class Tracer:
         """Records of echoes that ended, those past --timeout too, waiting if there are none."""
         records = self._ring.poll(timeout_ms)
         now_ns = kernel_ns()
-        if now_ns - self._swept_ns >= min(_SWEEP_NS, self._options.timeout_ns // 4):
+        if now_ns - self._swept_ns >= sweep_interval_ns(self._options.timeout_ns):
             self._swept_ns = now_ns
             # The clock began when the machine did: --timeout may be longer ago than that.
             self._sweep(oldest_ns=max(0, now_ns - self._options.timeout_ns))
@@ -184,7 +189,7 @@ class Tracer:
         if self._survey.drops_unseen is not None:
             yield "drops"
 
-    @cached_property
+    @property
     def drop_reasons(self) -> dict[int, str]:
         """Names of the kernel's drop reasons; empty where it gives none."""
         return self._kernel.drop_reasons

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The layout of a C struct, and the ``struct`` format that takes its bytes apart.
 
-Knows nothing of where a layout was read. Plain classes, as in all that a start imports before
-it can load: of a NamedTuple typing compiles each annotation, and makes a class of that.
+Knows nothing of where a layout was read. Plain classes: a start imports this before it can
+load, and of a NamedTuple typing compiles each annotation first.
 """
 
 from __future__ import annotations

@@ -111,14 +111,18 @@ def test_a_loader_that_fails_waits_for_the_facts(host):
             opened.read()
         finally:
             assert ended == ["facts"]
+            assert FakeListing.made[-1].waited
 
 
 @pytest.mark.parametrize("half", ["facts", "loader"])
 def test_either_half_may_fail(host, half):
     """Its error is the reader's."""
     setattr(host, half, raising(ObjectError("no good")))
-    with pytest.raises(ObjectError, match="no good"):
-        read()
+    with opening.opening(Options(self_test=False)) as opened:
+        with pytest.raises(ObjectError, match="no good"):
+            opened.read()
+        assert FakeListing.made[-1].waited == 1
+    assert FakeListing.made[-1].waited == 2  # whatever the block was
 
 
 def test_a_btf_file_that_will_not_do_is_told_as_that(host):

@@ -9,7 +9,6 @@ import socket
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 from test_cli import start
@@ -50,19 +49,22 @@ def test_slow_reader_gets_everything(monkeypatch, blocking, openable):
     """However long the text, however the pipe was set, and whether it can be opened again."""
     if not openable:
         monkeypatch.setattr(stdout.stat, "S_ISFIFO", lambda mode: False)
+    monkeypatch.setattr(stdout, "_STEP_MS", 1)
+    signals = Signals()
+    signals.number = signal.SIGTERM
     text = "".join(f"{number}\n" for number in range(60_000))
     read = []
 
     def reader():
         while sum(map(len, read)) < len(text):
-            time.sleep(0.001)
+            time.sleep(0.003)  # longer than one step of the wait for room
             read.append(os.read(pipe, 50_000))
 
     with piped() as pipe:
         os.set_blocking(sys.stdout.fileno(), blocking)
         thread = threading.Thread(target=reader, daemon=True)
         thread.start()
-        Stdout(SimpleNamespace(number=signal.SIGTERM)).write(text)
+        Stdout(signals).write(text)
         thread.join(10)
     assert b"".join(read).decode() == text
 
