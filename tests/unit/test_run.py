@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A run from its start to its summary, on a tracer that is none."""
 
+import contextlib
 import json
 import os
+import select
 import signal
 import time
 
@@ -232,19 +234,23 @@ def test_command_starts_after_attaching(run, tmp_path):
     assert not mark.exists()
 
 
-def wait_for(path):
-    """True once the file is there."""
-    while not path.exists():
-        time.sleep(0.001)
-    return True
+@contextlib.contextmanager
+def told(path):
+    """A FIFO, and what returns True once a script has written to it."""
+    os.mkfifo(path)
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as reading:
+        poll = select.poll()
+        poll.register(reading, select.POLLIN)
+        yield lambda: bool(poll.poll(60_000))
 
 
 def test_privileges_are_given_up_after_the_start_of_a_command(run, tmp_path):
     """The command is started with what we were given, and everything after it without."""
     mark = tmp_path / "mark"
     tracer = FakeTracer()
-    tracer.give_up_privileges = lambda command: tracer.log.append(wait_for(mark) and command)
-    run(tracer, *sh(f"touch {mark}"))
+    with told(mark) as has_begun:
+        tracer.give_up_privileges = lambda command: tracer.log.append(has_begun() and command)
+        run(tracer, *sh(f"echo >{mark}"))
     assert tracer.log[:2] == ["attached", True]
     tracer = FakeTracer()
     run(tracer, "--duration", "0.01")
@@ -322,15 +328,15 @@ def test_signal_is_passed_on_to_the_command(run):
 def test_command_may_end_in_its_own_way(run, tmp_path):
     """A command that minds the signal has its say; what it does meanwhile is still traced."""
     ready = tmp_path / "ready"
-    script = f"trap 'exit 5' TERM; touch {ready}; while :; do sleep 0.01; done"
+    script = f"trap 'exit 5' TERM; echo >{ready}; while :; do sleep 0.01; done"
 
     def batch():
-        while not ready.exists():
-            time.sleep(0.001)
+        assert is_ready()
         os.kill(os.getpid(), signal.SIGTERM)
         return []
 
-    status, out, _ = run(FakeTracer([batch, [ECHO]]), *sh(script))
+    with told(ready) as is_ready:
+        status, out, _ = run(FakeTracer([batch, [ECHO]]), *sh(script))
     assert status == 5
     assert out.count("=== ICMP RTT Trace: ") == 1
 
