@@ -182,8 +182,11 @@ static __always_inline bool is_no_loss(const struct icmp_rtt_event *session, str
 {
 	if (side == SIDE_TRANSMIT && is_observers_copy(session, skb, sk))
 		return true;
-	/* It has come in again, by another device of this host: it has left. */
-	if (side == SIDE_TRANSMIT && pkt_type >= PACKET_BROADCAST && pkt_type <= PACKET_OTHERHOST)
+	/*
+	 * It has come in again, by another device of this host, or its sender was handed a copy
+	 * (with a time stamp, and has not read it): it has left.
+	 */
+	if (side == SIDE_TRANSMIT && pkt_type >= PACKET_BROADCAST && pkt_type <= PACKET_OUTGOING)
 		return true;
 	/* What a socket has received, and its owner has not read, is of no device any more. */
 	return !dev && (side == SIDE_RECEIVE || session->ts_ns[HOOK_XMIT]);

@@ -11,11 +11,24 @@
 #define PACKET_BROADCAST 1 /* include/uapi/linux/if_packet.h */
 #define PACKET_MULTICAST 2
 #define PACKET_OTHERHOST 3
+#define PACKET_OUTGOING 4
+#define PACKET_TYPES 7 /* all bits */
 #define PACKET_LOOPBACK 5 /* a copy, for this host, of what it sends to many */
 
+/*
+ * The bits of pkt_type are the lowest of their byte, which the kernel itself relies on
+ * (PKT_TYPE_MAX in include/linux/skbuff.h): told without the shifts of any bit field.
+ */
 static __always_inline __u8 pkt_type_of(struct sk_buff *skb, const bool typed)
 {
-	return GET_BITFIELD(typed, skb, pkt_type);
+	const __u8 *at = (void *)skb + bpf_core_field_offset(struct sk_buff, pkt_type);
+	__u8 bits = 0;
+
+	if (typed)
+		bits = *(const volatile __u8 *)at;
+	else
+		bpf_probe_read_kernel(&bits, sizeof(bits), at);
+	return bits & PACKET_TYPES;
 }
 
 /*
@@ -78,6 +91,9 @@ static __always_inline void on_recv_session(struct cpu_state *cpu, struct sk_buf
 			release_arrival(arrival); /* no other hook waits for it */
 		}
 	} else {
+		/* Overheard, or for a device above this one, as ip_rcv will tell then. */
+		if (pkt_type_of(skb, TYPED_TRACEPOINT) == PACKET_OTHERHOST)
+			return;
 		/* Behind NAT it may still be one of ours: icmp_rcv will tell. */
 		if (!arrival_matches(family, key))
 			return;
@@ -375,8 +391,14 @@ static __always_inline void on_recv(void *ctx, struct sk_buff *skb, const int pr
 static __always_inline void take_back(struct arrival *arrival)
 {
 	struct icmp_rtt_event *session = session_alive_at(arrival->number, arrival->word);
+	struct cpu_state *cpu;
 
-	if (session && session->skb[HOOK_RECV] == arrival->skb && session->ts_ns[HOOK_RECV]) {
+	/* One that was opened by it has no other packet, and nothing to be given up by. */
+	if (config.rx_open == HOOK_RECV && session && arrival->key.direction == DIRECTION_RX) {
+		cpu = this_cpu();
+		if (cpu)
+			disown(cpu, slot_of_session(session), arrival->word);
+	} else if (session && session->skb[HOOK_RECV] == arrival->skb && session->ts_ns[HOOK_RECV]) {
 		arrival->recv_ns = session->ts_ns[HOOK_RECV];
 		session->ts_ns[HOOK_RECV] = 0;
 		session->skb[HOOK_RECV] = 0;
@@ -407,7 +429,8 @@ static __always_inline void on_other_device(struct sk_buff *skb, struct arrival 
 			bpf_map_update_elem(&fragments, &arrival->key, arrival, BPF_ANY);
 		return;
 	}
-	if (!arrival_matches(family, &arrival->key))
+	/* IP drops what was overheard. */
+	if (pkt_type_of(skb, typed) == PACKET_OTHERHOST || !arrival_matches(family, &arrival->key))
 		return;
 	session = find_receive(family, &arrival->key, arrival->sum, NULL);
 	if (!session)

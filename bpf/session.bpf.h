@@ -149,6 +149,9 @@ static __always_inline bool emit(struct cpu_state *cpu, struct slot *slot, __u64
 	place = take(slot, word);
 	if (!place) {
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+		/* Given up this very moment: its reply is too late. */
+		if (outcome == OUTCOME_COMPLETE && slot->key.direction == DIRECTION_TX)
+			count(cpu, COUNTER_LATE_REPLIES);
 		return true;
 	}
 	if (config.stacks)

@@ -203,7 +203,8 @@ def _add_filters(parser: argparse.ArgumentParser) -> None:
         "--latency-ms",
         metavar="MS",
         default="0",
-        help="report only round trips of at least this many milliseconds (default: 0)",
+        help="report only round trips of at least this many milliseconds, and what was not"
+        " answered (default: 0)",
     )
     group.add_argument(
         "--only-incomplete", action="store_true", help="report only echoes that were not answered"
@@ -223,7 +224,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 def _add_ends(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("when to end (always on Ctrl-C)")
     group.add_argument("--count", metavar="N", help="end after N reported echoes")
-    group.add_argument("--duration", metavar="S", help="end after S seconds")
+    group.add_argument("--duration", metavar="S", help="end S seconds after the start is told")
     group.add_argument(
         "--timeout",
         metavar="S",
@@ -253,7 +254,8 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--netns",
         metavar="NAME|PID|PATH",
-        help="look only into this network namespace (default: all; with --interface our own)",
+        help="look only into this network namespace; check: whether it is there (default: all;"
+        " with --interface our own)",
     )
     group.add_argument(
         "--no-self-test",

@@ -32,7 +32,7 @@ class NotStartedError(CommandError):
     """The command cannot be started; the exit status is the one a shell gives."""
 
     def __init__(self, name: str, error: OSError) -> None:
-        super().__init__(f"cannot run {name!r}: {(error.strerror or str(error)).lower()}")
+        super().__init__(f"cannot run '{name}': {(error.strerror or str(error)).lower()}")
         self.exit_status = 127 if isinstance(error, FileNotFoundError) else 126
 
 
@@ -121,7 +121,7 @@ class Command:
             os.kill(self._pid, number)
         except PermissionError as error:
             raise CommandError(
-                f"cannot end {self._words[0]!r}, which runs as another user:"
+                f"cannot end '{self._words[0]}', which runs as another user:"
                 " run as root, or with CAP_KILL"
             ) from error
         _tell(started, number)

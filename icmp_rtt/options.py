@@ -130,7 +130,7 @@ def parse_place(option: str, text: str) -> Place:
     single = network.prefixlen == network.max_prefixlen
     if percent and not (zone and single and _is_of_a_link(network)):
         raise OptionError(
-            f"{option}: {text!r} has a zone; only a single link-local IPv6 address takes one,"
+            f"{option}: '{text}' has a zone; only a single link-local IPv6 address takes one,"
             " be it a multicast address, as in fe80::1%eth0 or ff02::1%eth0"
         )
     plain = _unmapped(network)
@@ -155,12 +155,12 @@ def parse_interface(option: str, text: str) -> str:
     name = os.fsencode(text)
     if len(name) > _IFNAME_BYTES:
         raise OptionError(
-            f"{option}: no interface can have the name {text!r}, longer than {_IFNAME_BYTES} bytes;"
+            f"{option}: no interface can have the name '{text}', longer than {_IFNAME_BYTES} bytes;"
             " of one with an alternative name give its own: 'ip link' lists those there are"
         )
     if not name or text in (".", "..") or not _NOT_IN_IFNAME.isdisjoint(name):
         raise OptionError(
-            f"{option}: no interface can have the name {text!r}; 'ip link' lists those there are"
+            f"{option}: no interface can have the name '{text}'; 'ip link' lists those there are"
         )
     return text
 
@@ -183,7 +183,7 @@ def parse_seconds(option: str, text: str) -> int:
     wanted = "a number of seconds above 0, such as 2.5"
     value_ns = _parse_ns(option, text, 1_000_000_000, wanted)
     if value_ns == 0:
-        raise OptionError(f"{option}: {text!r} will not do; give {wanted}")
+        raise OptionError(f"{option}: '{text}' will not do; give {wanted}")
     return value_ns
 
 
@@ -197,7 +197,7 @@ def parse_count(option: str, text: str, maximum: int = _MAX_COUNT) -> int:
     # Python makes no number of too many digits.
     if not (number and len(number) <= 20 and int(number) <= maximum):
         most = f" and not above {maximum}" if number or maximum < _MAX_COUNT else ""
-        raise OptionError(f"{option}: {text!r} will not do; give a whole number above 0{most}")
+        raise OptionError(f"{option}: '{text}' will not do; give a whole number above 0{most}")
     return int(number)
 
 
@@ -224,7 +224,7 @@ def _parse_ns(option: str, text: str, unit_ns: int, wanted: str) -> int:
         value_ns = -1.0
     if not 0 <= value_ns < _MAX_NS:  # false for nan too
         most = ", and less than 146 years" if value_ns >= _MAX_NS else ""
-        raise OptionError(f"{option}: {text!r} will not do; give {wanted}{most}")
+        raise OptionError(f"{option}: '{text}' will not do; give {wanted}{most}")
     return max(round(value_ns), 1 if value_ns > 0 else 0)
 
 
@@ -249,7 +249,7 @@ def _not_a_place(option: str, text: str) -> OptionError:
         suggested = _unmapped(ip_network(text, strict=False))
     except ValueError:
         return OptionError(
-            f"{option}: {text!r} is neither an address nor a prefix;"
+            f"{option}: '{text}' is neither an address nor a prefix;"
             " give one such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::1"
         )
     address = _unmapped(ip_network(text.partition("/")[0])).network_address

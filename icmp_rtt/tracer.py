@@ -15,7 +15,7 @@ from icmp_rtt.background import Background
 from icmp_rtt.clock import kernel_ns
 from icmp_rtt.config import config_of
 from icmp_rtt.counters import Counters
-from icmp_rtt.errors import LibbpfError
+from icmp_rtt.errors import LibbpfError, RequirementError
 from icmp_rtt.privileges import give_up_privileges
 from icmp_rtt.record import size_of
 from icmp_rtt.refusal import refused_everything
@@ -118,6 +118,8 @@ class Tracer:
             give_up_privileges(self.in_flight, command)
         except OSError as error:
             self._warn(f"privileges are kept: {str(error.strerror).lower()}")
+        except RequirementError as error:
+            self._warn(f"privileges are kept: {error}")
 
     def poll(self, timeout_ms: int) -> list[bytes]:
         """Records of echoes that ended, those past --timeout too, waiting if there are none."""

@@ -35,13 +35,30 @@ def open_library(path: str | None) -> ctypes.CDLL:
         name = os.path.abspath(path)  # without a slash it would be looked for elsewhere
         _check_whole(name)
     try:
-        return ctypes.CDLL(name, use_errno=True)
+        return _loaded(name)
     except OSError as error:
         if path is None and str(error).startswith(f"{name}: cannot open"):
             raise RequirementError(f"libbpf missing{_older_one()}: {_REMEDY}") from error
         if "failed to map" in str(error):
             raise RequirementError(f"cannot load libbpf: {error}: {shortage(ENOMEM)}") from error
         raise RequirementError(f"cannot load libbpf: {error}: {_REMEDY}") from error
+
+
+def _loaded(name: str) -> ctypes.CDLL:
+    """The library of this name, or in this file.
+
+    Raises:
+        OSError: there is none, in the loader's words; where a name is not UTF-8 Python leaves
+            them out, or newer ones raise an error of another sort.
+    """
+    try:
+        return ctypes.CDLL(name, use_errno=True)
+    except UnicodeDecodeError as error:
+        raise OSError(os.fsdecode(error.object)) from error
+    except OSError as error:
+        if str(error):
+            raise
+        raise OSError(f"{name}: cannot be loaded") from error
 
 
 def _check_whole(path: str) -> None:
@@ -63,13 +80,13 @@ def _open_carried() -> ctypes.CDLL | None:
     From memory where it cannot be mapped: in an archive, on a file system mounted noexec.
     """
     try:
-        return ctypes.CDLL(carried.on_disk(carried.LIBBPF), use_errno=True)
+        return _loaded(carried.on_disk(carried.LIBBPF))
     except OSError:
         data = carried.read(carried.LIBBPF)
         if data is None:
             return None
     try:
-        return ctypes.CDLL(carried.in_memory(carried.LIBBPF, data), use_errno=True)
+        return _loaded(carried.in_memory(carried.LIBBPF, data))
     except OSError as error:
         raise RequirementError(
             f"cannot load the libbpf that came with this package: {error}: {_REMEDY}"

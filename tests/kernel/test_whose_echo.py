@@ -299,8 +299,20 @@ def hub(veth):
     sh("ip netns delete irthub; ip netns delete irtend")
 
 
-def test_overheard_reply(hub, backend):
-    """A copy of the reply that another device takes, and drops, is not the reply's arrival."""
+@pytest.fixture(params=["dropped", "handed on"])
+def listener(hub, request):
+    """What o0 does with what it overhears, be it as the port of a bridge of guests."""
+    if request.param == "handed on":
+        sh("ip link add guests type bridge && ip link set o0 master guests")
+        sh("ip link add g0 type veth peer name g1 && ip link set g0 master guests")
+        sh("for dev in guests g0 g1; do ip link set $dev up; done")
+    yield request.param
+    if request.param == "handed on":
+        sh("ip link delete g0; ip link delete guests")
+
+
+def test_overheard_reply(hub, listener, backend):
+    """A copy of the reply that another device takes is not the reply's arrival."""
     run = run_script(f"ping -q -c 3 -i 0.3 -W 5 {hub}", "--dst-ip", hub, "--backend", backend)
     assert run.said("3 received") == 1
     echoes = run.of("tx", remote=hub)

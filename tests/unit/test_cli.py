@@ -226,3 +226,11 @@ def test_names_beyond_the_encoding(monkeypatch, tmp_path):
         monkeypatch.setattr(sys, "stdout", file)
         cli.Stdout().write("пинг\n")
     assert (tmp_path / "out").read_text() == "\\u043f\\u0438\\u043d\\u0433\n"
+
+
+@pytest.mark.parametrize("flag", ["--src-ip", "--count", "--latency-ms", "--interface"])
+def test_words_that_are_not_utf_8_are_told_as_their_bytes(capsys, flag):
+    """Whichever flag they are given to."""
+    assert main([flag, "\udce9\n"]) in (1, 2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "\\xe9\\x0a" in line and "\\udce9" not in line

@@ -103,6 +103,30 @@ def test_a_library_that_is_not_libbpf_is_refused():
         Libbpf("libc.so.6")
 
 
+@pytest.mark.parametrize(
+    "raised",
+    [
+        UnicodeDecodeError("utf-8", b"/d\xe9/l.so: no such file", 2, 3, "invalid"),
+        OSError(""),
+        OSError("/d\udce9/l.so: no such file"),
+    ],
+    ids=["newer", "older", "told"],
+)
+def test_a_path_that_is_not_utf_8(monkeypatch, raised):
+    """Python may have no words of the loader's, or fail over them; it is a missing file all the same."""
+
+    def refuse(name, **_):
+        raise raised
+
+    monkeypatch.setattr(library_module.ctypes, "CDLL", refuse)
+    said = "cannot load libbpf: /d\udce9/l.so: (no such file|cannot be loaded): apt install libbpf1"
+    with pytest.raises(RequirementError, match=said):
+        library_module.open_library("/d\udce9/l.so")
+    monkeypatch.setattr(library_module.carried, "read", lambda _: None)
+    with pytest.raises(RequirementError, match="libbpf"):
+        library_module.open_library(None)
+
+
 def test_a_path_without_a_slash_is_of_the_current_directory(tmp_path, monkeypatch):
     """As those of all other files; the system's library of that name is another one."""
     (tmp_path / "libbpf.so.1").write_bytes(b"no library")

@@ -35,6 +35,26 @@ def test_timeout_beyond_the_uptime(monkeypatch, uptime_ns, timeout_ns, oldest_ns
     assert swept == [oldest_ns]
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(1, "Operation not permitted"), "operation not permitted"),
+        (RequirementError("cannot read /proc/self/status: mount /proc"), "cannot read /proc/self"),
+    ],
+)
+def test_privileges_that_cannot_be_given_up(monkeypatch, error, said):
+    """The run goes on, with a warning."""
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(tracer, "give_up_privileges", fail)
+    warned = []
+    made = tracer.Tracer(SimpleNamespace(symbols=None), Options(), warned.append, lambda: None)
+    made.give_up_privileges(command=True)
+    assert len(warned) == 1 and warned[0].startswith(f"privileges are kept: {said}")
+
+
 RAW = {
     "requests": 100,
     "complete": 60,
