@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Values = tuple[Any, ...]
 
-__all__ = ("RecordLayout", "bytes_of", "size_of")
+__all__ = ("Outcomes", "RecordLayout", "bytes_of", "size_of")
 
 # Members of struct icmp_rtt_event by what is taken at once, in this order.
 _FIXED = ("family", "direction", "outcome", "id", "seq", "netns", "drop_side", "error_ts_ns")
@@ -127,6 +127,37 @@ class RecordLayout:
             slice(sides.offset + index * sides.size, sides.offset + (index + 1) * sides.size)
             for index in range(sides.elements)
         )
+
+
+class Outcomes:
+    """What became of a record's echo, told without taking the record apart.
+
+    Args:
+        btf: of the object that makes the records.
+
+    Raises:
+        ObjectError: the object lacks a type, member or value that is needed.
+
+    Attributes:
+        numbers: by enumerator of enum icmp_rtt_outcome.
+        at: where the outcome lies in a record, one byte.
+    """
+
+    def __init__(self, btf: Btf) -> None:
+        event = btf.struct("icmp_rtt_event")
+        self.numbers = btf.enum("icmp_rtt_outcome")
+        self.at = event.fields["outcome"].offset
+        self._least = size_of(event, stacks=False)
+        # The kernel had one reply for it, which may be another's.
+        self._complete = (self.numbers["OUTCOME_COMPLETE"], self.numbers["OUTCOME_AMBIGUOUS"])
+
+    def of(self, record: bytes) -> int | None:
+        """None if it is too short for a record: whoever decodes it will say so."""
+        return record[self.at] if len(record) >= self._least else None
+
+    def is_complete(self, record: bytes) -> bool:
+        """Whether a reply has ended it; not if it is too short to tell."""
+        return self.of(record) in self._complete
 
 
 def _places(layout: Format) -> Named[int]:

@@ -17,7 +17,7 @@ from icmp_rtt.config import config_of
 from icmp_rtt.counters import Counters
 from icmp_rtt.errors import LibbpfError, RequirementError
 from icmp_rtt.privileges import give_up_privileges
-from icmp_rtt.record import size_of
+from icmp_rtt.record import Outcomes
 from icmp_rtt.refusal import refused_everything
 from icmp_rtt.survey import survey
 
@@ -134,7 +134,7 @@ class Tracer:
 
     def completed(self, record: bytes) -> bool:
         """Whether it is of an echo that a reply has ended; not if it is too short to tell."""
-        return self._outcome(record) in self._complete
+        return self._outcomes.is_complete(record)
 
     def in_flight(self) -> int:
         """How many sessions are under way."""
@@ -277,22 +277,15 @@ class Tracer:
     def _layout(self, loader: Loader) -> None:
         event = loader.btf.struct("icmp_rtt_event")
         self._stamps, self._stamps_at = event.fields["ts_ns"].numbers, event.fields["ts_ns"].offset
-        self._outcome_at = event.fields["outcome"].offset
-        self._least = size_of(event, stacks=False)
-        outcomes = loader.btf.enum("icmp_rtt_outcome")
-        self._open = outcomes["OUTCOME_OPEN"]
-        self._complete = (outcomes["OUTCOME_COMPLETE"], outcomes["OUTCOME_AMBIGUOUS"])
+        self._outcomes = Outcomes(loader.btf)
+        self._open = self._outcomes.numbers["OUTCOME_OPEN"]
         self._counters = Counters(loader.btf)
 
     def _given_up_ns(self, record: bytes) -> int:
         """When a session that was given up began; all others come later, as they were read."""
-        if self._outcome(record) != self._open:
+        if self._outcomes.of(record) != self._open:
             return _LATER_NS
         return min(filter(None, self._stamps.unpack_from(record, self._stamps_at)), default=0)
-
-    def _outcome(self, record: bytes) -> int | None:
-        """None if it is too short for a record: whoever decodes it will say so."""
-        return record[self._outcome_at] if len(record) >= self._least else None
 
     def _checked(self, records: list[bytes]) -> list[bytes]:
         now_ns = kernel_ns()

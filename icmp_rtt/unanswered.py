@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from icmp_rtt.errors import misfit
-from icmp_rtt.record import bytes_of, size_of
+from icmp_rtt.record import Outcomes, bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +40,8 @@ class Unanswered:
 
     def __init__(self, btf: Btf) -> None:
         event = btf.struct("icmp_rtt_event")
-        outcomes = btf.enum("icmp_rtt_outcome")
-        self._least = size_of(event, stacks=False)
-        self._outcome_at = event.fields["outcome"].offset
+        self._outcomes = Outcomes(btf)
+        outcomes = self._outcomes.numbers
         self._direction_at = event.fields["direction"].offset
         self._complete = outcomes["OUTCOME_COMPLETE"]
         self._further = (outcomes["OUTCOME_DUPLICATE"], outcomes["OUTCOME_LATE"])
@@ -66,17 +65,15 @@ class Unanswered:
 
         What is too short for one is left to whoever decodes it.
         """
-        if len(record) < self._least:
-            return record
-        outcome = record[self._outcome_at]
-        if record[self._direction_at] != self._tx:
+        outcome = self._outcomes.of(record)
+        if outcome is None or record[self._direction_at] != self._tx:
             return record
         if outcome in self._not_answered:
             self._expect(record, now_ns, 1)
         elif self._expected and outcome in self._further:
             self._expect(record, now_ns, -1)
         elif self._expected and outcome == self._complete and self._expect(record, now_ns, 0):
-            at = self._outcome_at
+            at = self._outcomes.at
             return record[:at] + self._ambiguous + record[at + 1 :]
         return record
 
