@@ -44,6 +44,9 @@ _BTF_BEGINS = b"\x9f\xeb\x01\0\x18\0\0\0"  # magic, version, flags, length of th
 # libbpf's words for a program that was refused because .rodata had been left out: it tries with
 # a map of its own whether the kernel has such sections, and takes a want of descriptors for a no.
 _LEFT_OUT = "is referenced but wasn't created"
+# As many as threads may use up between them, each of which has its own of every map: with fewer
+# allowed, what is left might not do to attach the programs and to read the buffer.
+_DESCRIPTORS = 256
 _SWEEP = "sweep"  # the program that ends sessions which no packet ends; run, never attached
 
 
@@ -202,7 +205,8 @@ class Loader:
             LibbpfError: loading failed otherwise.
         """
         programs = [*programs, _SWEEP]
-        shared = len(programs) > 1 and len(os.sched_getaffinity(0)) > 1
+        processors, descriptors = len(os.sched_getaffinity(0)), os.sysconf("SC_OPEN_MAX")
+        shared = min(len(programs), processors) > 1 and descriptors >= _DESCRIPTORS
         try:
             if self.lib.listening or not shared:
                 return self._load(programs, [], config, max_sessions)

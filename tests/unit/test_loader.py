@@ -256,7 +256,8 @@ def test_a_map_that_was_not_created_is_a_shortage(lib, monkeypatch):
 
 
 def test_programs_are_shared_among_threads_where_there_are_processors(lib, monkeypatch):
-    """One after the other where libbpf is to be heard, too: its words name the last one."""
+    """One after the other where libbpf is to be heard, too: its words name the last one; and
+    where the threads would use up what descriptors there are."""
     loaded = []
     monkeypatch.setattr(Loader, "_load", lambda _, *arguments: loaded.append(arguments[:2]))
     with contextlib.closing(Loader(lib, CARRIED[0], None)) as found:
@@ -266,7 +267,9 @@ def test_programs_are_shared_among_threads_where_there_are_processors(lib, monke
         monkeypatch.setattr(loader.os, "sched_getaffinity", lambda _: range(2))
         with lib.heard():
             found.load("abc", {}, 64)
-    assert loaded == [([], [["a", "c"], ["b", "sweep"]])] + [(["a", "b", "c", "sweep"], [])] * 2
+        monkeypatch.setattr(loader.os, "sysconf", lambda _: 128)
+        found.load("abc", {}, 64)
+    assert loaded == [([], [["a", "c"], ["b", "sweep"]])] + [(["a", "b", "c", "sweep"], [])] * 3
 
 
 def test_a_refused_load_is_heard_the_second_time(lib, monkeypatch):
