@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 from icmp_rtt import selftest, stages
@@ -67,14 +68,18 @@ class Opened:
         give_memory_back()
         self._listing = Listing(self.symbols, stages.functions(options.families))
         try:
-            from icmp_rtt.kernel.libbpf import Libbpf  # read while the kernel lists its symbols
+            # Read while the kernel lists its symbols; by this thread, which imports more of the
+            # same: of an archive Python 3.9 gives one thread what another has half imported.
+            from icmp_rtt.kernel.facts import read_facts
+            from icmp_rtt.kernel.libbpf import Libbpf
 
             self._lib = Libbpf(options.libbpf, options.verbose)
         except BaseException:
             self._listing.wait()
             self.symbols.close()
             raise
-        self._facts = Background(self._read_facts, "facts")
+        read = partial(read_facts, self._lib, self._listing, options.btf)
+        self._facts = Background(read, "facts")
 
     def read(self) -> tuple[Loader, KernelFacts]:
         """The loader of the object to use, and what the kernel has of what it may ask for.
@@ -104,8 +109,3 @@ class Opened:
         self._listing.wait()
         if self._loader is not None:
             self._loader.close()
-
-    def _read_facts(self) -> KernelFacts:
-        from icmp_rtt.kernel.facts import read_facts
-
-        return read_facts(self._lib, self._listing, self._options.btf)
