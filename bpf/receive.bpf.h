@@ -12,8 +12,8 @@
 #define PACKET_MULTICAST 2
 #define PACKET_OTHERHOST 3
 #define PACKET_OUTGOING 4
-#define PACKET_TYPES 7 /* all bits */
 #define PACKET_LOOPBACK 5 /* a copy, for this host, of what it sends to many */
+#define PACKET_TYPES 7 /* all bits of it */
 
 /*
  * The bits of pkt_type are the lowest of their byte, which the kernel itself relies on

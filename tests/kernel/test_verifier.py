@@ -4,7 +4,7 @@
 The configuration is constant to the verifier, so each combination is another program
 to it, unless it reads nothing of what differs: then it is loaded once. All 1,458 of the
 options, and 972 of the object for kernels without BTF, take half an hour or more in a
-guest (ICMP_RTT_COMBINATIONS=all): by default there are 54, and 48, in which any three
+guest (ICMP_RTT_COMBINATIONS=all): by default there are some 55, and 45, in which any three
 settings are met together, those that are no options among them; 4 takes any four, and so on.
 """
 
